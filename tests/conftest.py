@@ -1,0 +1,38 @@
+"""Fixtures that every test may use: real data where it is at hand, and a clean global state."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data sets, laid out as torchvision lays it out; the test skips where there is none."""
+    root = Path(os.environ.get("PYRO_AVAE_DATA", ROOT.parent / "shared" / "data"))
+    if not (root / "MNIST" / "raw").is_dir():
+        pytest.skip(f"no real data: {root}/MNIST/raw is missing (set PYRO_AVAE_DATA to a torchvision data root)")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def clean_global_state() -> Iterator[None]:
+    """Each test starts from one seed, an empty parameter store and Pyro's validation on."""
+    torch.manual_seed(0)
+    pyro.clear_param_store()
+    with pyro.validation_enabled(True):
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked ``cuda`` skip where there is no CUDA device."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "cuda" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
