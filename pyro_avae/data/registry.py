@@ -1,0 +1,77 @@
+"""The data sets by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from pyro_avae.data.color import color_data
+from pyro_avae.data.digits import load_digits
+from pyro_avae.data.folder import load_folder
+from pyro_avae.data.mnist import FASHION_MNIST, MNIST, load_mnist
+from pyro_avae.data.paths import user_path
+from pyro_avae.data.split import ImageData
+from pyro_avae.errors import InputError
+
+__all__ = ["DATASETS", "load_dataset"]
+
+DATASETS: dict[str, Callable[[Path | None], ImageData]] = {
+    "color-digits": lambda root: color_data(load_digits()),
+    "color-mnist": lambda root: color_data(load_mnist(MNIST, root)),
+    "color-fashion-mnist": lambda root: color_data(load_mnist(FASHION_MNIST, root)),
+    "mnist": lambda root: load_mnist(MNIST, root),
+    "fashion-mnist": lambda root: load_mnist(FASHION_MNIST, root),
+}
+"""Name to loader: a function of the data root (None: the per-user cache) that returns all images, on the CPU."""
+
+_FOLDER = "folder:"
+
+
+def load_dataset(
+    name: str, *, root: str | Path | None = None, device: str | torch.device = "cpu", limit: int | None = None
+) -> ImageData:
+    """A data set, held on a device.
+
+    Args:
+        name: one of :data:`DATASETS`, or ``folder:PATH`` for one's own images (see
+            :func:`~pyro_avae.data.load_folder`). ``color-digits`` and ``folder:PATH`` do not look at
+            ``root``.
+        root: the folder that holds ``MNIST/raw`` and the like, laid out as torchvision does; never written
+            to. None: the per-user cache, to which what is missing is downloaded.
+        device: where images, labels and every batch live.
+        limit: the largest number of images in each split: the first ones, in the colours they have without a
+            limit.
+
+    Raises:
+        InputError: an unknown name, a limit below 1, a device that is not there, or data that cannot be had.
+
+    Example:
+        >>> data = load_dataset("color-digits")
+        >>> data.shape, data.tasks, len(data.train), len(data.test)
+        ((3, 28, 28), {'digit': 10, 'color': 7}, 1437, 360)
+        >>> x, labels = data.test.fixed_batch(torch.arange(2))
+        >>> x.shape, labels["digit"].tolist()
+        (torch.Size([2, 3, 28, 28]), [7, 6])
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit: expected a number of images of at least 1, got {limit}")
+    place = _device(device)
+    if name.startswith(_FOLDER) and name != _FOLDER:
+        data = load_folder(name.removeprefix(_FOLDER), limit=limit)
+    elif name in DATASETS:
+        data = DATASETS[name](None if root is None else user_path(root))
+    else:
+        raise InputError(f"dataset: expected one of {', '.join(DATASETS)}, {_FOLDER}PATH, got {name!r}")
+    return (data if limit is None else data.limit(limit)).to(place)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"device: expected a device of this machine, such as cpu or cuda, got {device}: {reason}"
+        ) from error
+    return place
