@@ -1,0 +1,7 @@
+"""Guides: Pyro guides, and the encoders they are made of."""
+
+from pyro_avae.guides.amortized import AmortizedGuide
+from pyro_avae.guides.avae import AVAEGuide
+from pyro_avae.guides.encoders import LinearEncoder, MLPEncoder
+
+__all__ = ["AVAEGuide", "AmortizedGuide", "LinearEncoder", "MLPEncoder"]

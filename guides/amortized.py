@@ -1,0 +1,79 @@
+"""The plain guide: q(z|x), Gaussian, its parameters from an encoder."""
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from pyro_avae.batching import apply_batched
+from pyro_avae.errors import InputError
+from pyro_avae.parameters import register_parameters
+from pyro_avae.sites import PLATE, Z
+
+__all__ = ["AmortizedGuide"]
+
+
+class AmortizedGuide(nn.Module):
+    r"""The amortised Gaussian posterior :math:`q(z|x;\eta)` as a Pyro guide.
+
+    ::
+
+        loc, scale = encoder(x)
+        z ~ N(loc, scale)      # site "z", (B, L)
+
+    Args:
+        encoder: an ``nn.Module`` that maps ``(B, *event)`` to ``(loc, scale)``; ``loc`` is ``(B, L)``, ``scale`` is
+            ``(B, L)`` standard deviations or ``(B, L, L)`` a lower Cholesky factor.
+
+    Raises:
+        InputError: ``encoder`` is not an ``nn.Module``, or, when run, does not return such a pair.
+
+    Example:
+        >>> import torch
+        >>> from pyro_avae.guides import LinearEncoder
+        >>> AmortizedGuide(LinearEncoder(5, 2)).posterior(torch.zeros(3, 5)).event_shape
+        torch.Size([2])
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(encoder, nn.Module):
+            raise InputError(f"encoder: expected a torch.nn.Module, got {type(encoder).__name__}")
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the program on the data ``x`` ``(B, *event)`` and return z."""
+        register_parameters(self)
+        with pyro.plate(PLATE, len(x)):
+            z: Tensor = pyro.sample(Z, self.posterior(x))
+        return z
+
+    def encode(self, x: Tensor, *, event_dim: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return ``(loc, scale)`` of q(z|x).
+
+        Args:
+            x: ``(B, *event)``, or ``(..., B, *event)`` if ``event_dim`` says how many dimensions an event has.
+            event_dim: dimensions of an event; by default all but the first.
+        """
+        event_dim = x.dim() - 1 if event_dim is None else event_dim
+        out = apply_batched(self.encoder, x, event_dim=event_dim)
+        return _checked_parameters(out, batch_dims=x.dim() - event_dim)
+
+    def posterior(self, x: Tensor, *, event_dim: int | None = None) -> TorchDistribution:
+        """Return q(z|x): batch shape ``(..., B)``, event shape ``(L,)``; arguments as :meth:`encode`."""
+        loc, scale = self.encode(x, event_dim=event_dim)
+        if scale.dim() > loc.dim():
+            return dist.MultivariateNormal(loc, scale_tril=scale)
+        return dist.Normal(loc, scale).to_event(1)
+
+
+def _checked_parameters(out: Any, *, batch_dims: int) -> tuple[Tensor, Tensor]:
+    expected = "encoder: expected it to return (loc, scale), loc (B, L), scale (B, L) or (B, L, L)"
+    if not isinstance(out, tuple | list) or len(out) != 2 or not all(isinstance(t, Tensor) for t in out):
+        raise InputError(f"{expected}, got {type(out).__name__}")
+    loc, scale = out
+    if loc.dim() != batch_dims + 1 or scale.shape not in (loc.shape, (*loc.shape, loc.shape[-1])):
+        raise InputError(f"{expected}, got loc {tuple(loc.shape)} and scale {tuple(scale.shape)}")
+    return loc, scale

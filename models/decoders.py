@@ -1,0 +1,44 @@
+"""Decoders: from a latent to the parameters of a likelihood."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pyro_avae.networks import mlp
+
+__all__ = ["MLPDecoder"]
+
+
+class MLPDecoder(nn.Module):
+    """The fully connected decoder of the paper: L-200-200-200-200-pixels, ReLU, sigmoid output.
+
+    Args:
+        latent_dim: L.
+        event_shape: shape of an image, e.g. ``(3, 28, 28)``.
+        hidden: widths of the hidden layers.
+        output: applied to the last layer; ``torch.sigmoid`` for means in [0, 1], ``None`` for logits.
+
+    Example:
+        >>> MLPDecoder(2, (1, 4, 4), hidden=[8])(torch.zeros(3, 2)).shape
+        torch.Size([3, 1, 4, 4])
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        event_shape: Sequence[int],
+        *,
+        hidden: Sequence[int] = (200, 200, 200, 200),
+        output: Callable[[Tensor], Tensor] | None = torch.sigmoid,
+    ) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+        self.layers = mlp([latent_dim, *hidden, math.prod(self.event_shape)])
+        self.output = output
+
+    def forward(self, z: Tensor) -> Tensor:
+        """``(B, L)`` to ``(B, *event_shape)``."""
+        out: Tensor = self.layers(z).unflatten(-1, self.event_shape)
+        return out if self.output is None else self.output(out)

@@ -1,0 +1,122 @@
+"""The plain target: p(x, z) = p(x|z) N(z; 0, I)."""
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from pyro_avae.errors import InputError
+from pyro_avae.models.likelihoods import Gaussian
+from pyro_avae.models.observation import Likelihood, Observation
+from pyro_avae.parameters import register_parameters
+from pyro_avae.sites import PLATE, X, Z
+from pyro_avae.views import distribution_mean
+
+__all__ = ["VAE"]
+
+
+class VAE(nn.Module):
+    r"""The variational autoencoder's model as a Pyro program.
+
+    ::
+
+        z ~ N(0, I)            # site "z", (B, L)
+        x ~ p(x | decoder(z))  # site "x", (B, *event), observed
+
+    Args:
+        decoder: an ``nn.Module`` that maps ``(B, L)`` to the likelihood's parameters.
+        latent_dim: L.
+        likelihood: turns the decoder's output into a Pyro distribution; any function or module. By default
+            :math:`\mathcal N(\mathrm{out}, \nu I)`, see :class:`~pyro_avae.models.Gaussian`.
+        obs_variance: :math:`\nu` of the default likelihood, 0.5 if not given (the authors' code).
+
+    Raises:
+        InputError: both ``likelihood`` and ``obs_variance`` given, ``latent_dim`` below 1, or, when run, data that do
+            not fit the decoder.
+
+    Example:
+        >>> model = VAE(torch.nn.Linear(2, 5), latent_dim=2, obs_variance=0.5)
+        >>> model.decode(torch.zeros(3, 2)).shape
+        torch.Size([3, 5])
+    """
+
+    def __init__(
+        self,
+        decoder: nn.Module,
+        *,
+        latent_dim: int,
+        likelihood: Likelihood | None = None,
+        obs_variance: float | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(latent_dim, bool) or not isinstance(latent_dim, int) or latent_dim < 1:
+            raise InputError(f"latent_dim: expected an integer of at least 1, got {latent_dim!r}")
+        if likelihood is not None and obs_variance is not None:
+            raise InputError("likelihood and obs_variance: give one of them; the likelihood has its own variance")
+        if likelihood is None:
+            likelihood = Gaussian(obs_variance=0.5 if obs_variance is None else obs_variance)
+        self.latent_dim = latent_dim
+        self.observation = Observation(decoder, likelihood)
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The decoder, as passed in."""
+        return self.observation.decoder
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The likelihood, as passed in."""
+        return self.observation.likelihood
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the program on the data ``x`` ``(B, *event)`` and return z."""
+        register_parameters(self)
+        with pyro.plate(PLATE, len(x)):
+            return self.generate(x)
+
+    def generate(self, x: Tensor) -> Tensor:
+        """The sites of p(x, z), inside the plate; a target that extends this one calls it first."""
+        z: Tensor = pyro.sample(Z, self.prior(x))
+        likelihood = self.observe(z)
+        _check_event(x, likelihood)
+        pyro.sample(X, likelihood, obs=x)
+        return z
+
+    def prior(self, like: Tensor) -> TorchDistribution:
+        """p(z) = N(0, I) with event shape ``(L,)``, in the dtype and on the device of ``like``."""
+        zeros = like.new_zeros(self.latent_dim)
+        return dist.Normal(zeros, torch.ones_like(zeros)).to_event(1)
+
+    def observe(self, z: Tensor) -> TorchDistribution:
+        """p(x|z) for ``z`` ``(..., L)``, with batch shape ``(...)`` and event shape ``(*event)``."""
+        distribution: TorchDistribution = self.observation(z)
+        return distribution
+
+    def observe_constant(self, z: Tensor) -> TorchDistribution:
+        """p(x|z) with the decoder's and the likelihood's parameters held constant; gradients run to z."""
+        return self.observation.held_constant(z)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The mean of p(x|z), ``(..., *event)``.
+
+        Raises:
+            InputError: the likelihood has no mean.
+        """
+        return distribution_mean(self.observe(z), what="decode")
+
+    def sample(self, num_samples: int, *, noise: bool = False) -> Tensor:
+        """Draw z from the prior and return the means of p(x|z), or with ``noise`` samples of it, ``(n, *event)``."""
+        like = next(self.parameters(), torch.zeros(()))
+        z = self.prior(like).expand((num_samples,)).sample()
+        with torch.no_grad():
+            return self.observe(z).sample() if noise else self.decode(z)
+
+
+def _check_event(x: Tensor, likelihood: TorchDistribution) -> None:
+    """Broadcasting would otherwise turn a wrong shape into a wrong number."""
+    if x.shape[1:] != likelihood.event_shape:
+        raise InputError(
+            f"x: the decoder makes events of shape {tuple(likelihood.event_shape)}, but x has shape {tuple(x.shape)},"
+            f" that is events of shape {tuple(x.shape[1:])}"
+        )

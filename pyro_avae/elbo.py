@@ -1,0 +1,258 @@
+"""The evidence lower bound on extended targets, as a Pyro ``ELBO`` that stays in tensors."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.infer import ELBO
+from pyro.infer.util import is_validation_enabled
+from pyro.poutine import Trace
+from pyro.poutine.util import prune_subsample_sites
+from pyro.util import check_model_guide_match, check_site_shape, warn_if_nan
+from torch import Tensor
+
+from pyro_avae.auxiliary import AUXILIARY
+from pyro_avae.divergence import analytic_kl
+from pyro_avae.errors import InputError
+
+__all__ = ["AVAE_ELBO", "BoundTerms"]
+
+
+class BoundTerms(NamedTuple):
+    """The bound, site by site; every entry a 0-d tensor, in nats, summed over the batch.
+
+    Attributes:
+        sites: one term per site; they add up to the bound, which is minus the loss.
+        entropy: the entropies of the auxiliary draws, by site name, empty unless ``with_entropy`` was asked for. The
+            bound leaves them out: they are constant while the decoder is held constant, but they do change during
+            training when the observation variance is learned.
+    """
+
+    sites: dict[str, Tensor]
+    entropy: dict[str, Tensor]
+
+    @property
+    def loss(self) -> Tensor:
+        """Minus the sum of the terms."""
+        return -_total(self.sites.values())
+
+
+class AVAE_ELBO(ELBO):
+    r"""Evidence lower bound with analytic KL terms, for plain and for extended targets.
+
+    On the pair :class:`~pyro_avae.models.ExtendedVAE`, :class:`~pyro_avae.guides.AVAEGuide` the loss is minus
+
+    .. math::
+        \mathcal B_{\mathrm{AVAE}} = \mathbb E_{q(z|x)} \log p(x|z) - \mathrm{KL}(q(z|x)\,\|\,p(z))
+            - \mathbb E_{q(z|x) p_\theta(\tilde x|z)} \mathrm{KL}(q(z'|\tilde x)\,\|\,\mathcal N(\rho z, (1-\rho^2)I)),
+
+    one sample of z and x~ per particle, the z of the coupling being the z that made x~ (Cemgil et al. 2020, the bound
+    :math:`\mathcal B_{\mathrm{AVAE}}`; the constant :math:`u(\tilde x) = 1` and the entropy of
+    :math:`p_\theta(\tilde x|z)`, constant while :math:`\theta` is held constant, are left out). On a plain pair it is
+    the usual ELBO. It knows no site names: any pair of Pyro programs with reparametrised guide sites will do.
+
+    Like every Pyro ELBO the loss is **summed over the batch**, in nats, with every normalising constant. KL terms are
+    analytic where a closed form exists and using it is unbiased: no latent that the guide draws after a site may come
+    before that site in the model. Elsewhere, log q - log p at the sample. Nothing on the way calls ``.item()``.
+
+    Args:
+        num_particles: samples of the guide averaged in one loss.
+        max_plate_nesting: how many plates may enclose a site; the pairs of this library use one.
+        vectorize_particles: draw the particles side by side in one run instead of one after another.
+        weights: factors on the terms of sites, e.g. ``{"z": 4.0}`` for a beta-VAE; other sites have 1. With weights
+            other than 1 the loss is in general no bound.
+        with_entropy: have :meth:`evaluate` report the entropies that the bound leaves out, for logs.
+        retain_graph: passed on to ``backward`` by :meth:`loss_and_grads`.
+
+    Raises:
+        InputError: options out of range; on use, a pair whose sites do not fit together (the site is named).
+
+    Example:
+        >>> from pyro_avae.models import ExtendedVAE
+        >>> from pyro_avae.guides import AVAEGuide, LinearEncoder
+        >>> _ = torch.manual_seed(0)
+        >>> model = ExtendedVAE(torch.nn.Linear(2, 5), latent_dim=2, rho=0.9, obs_variance=0.5)
+        >>> guide = AVAEGuide(LinearEncoder(5, 2), model)
+        >>> loss = AVAE_ELBO()(model, guide)(torch.zeros(3, 5))
+        >>> sorted(AVAE_ELBO().terms(model, guide, torch.zeros(3, 5)))
+        ['x', 'z', 'z_aux']
+    """
+
+    def __init__(
+        self,
+        *,
+        num_particles: int = 1,
+        max_plate_nesting: int | float = 1,
+        vectorize_particles: bool = False,
+        weights: Mapping[str, float] | None = None,
+        with_entropy: bool = False,
+        retain_graph: bool | None = None,
+    ) -> None:
+        if num_particles < 1:
+            raise InputError(f"num_particles: expected at least 1, got {num_particles}")
+        super().__init__(  # type: ignore[no-untyped-call]
+            num_particles=num_particles,
+            max_plate_nesting=max_plate_nesting,
+            vectorize_particles=vectorize_particles,
+            retain_graph=retain_graph,
+        )
+        self.weights = dict(weights or {})
+        self.with_entropy = with_entropy
+
+    def evaluate(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> BoundTerms:
+        """Run the pair and return every term of the bound, averaged over particles."""
+        sites: dict[str, Tensor] = {}
+        entropy: dict[str, Tensor] = {}
+        traces = self._get_traces(model, guide, args, kwargs)  # type: ignore[no-untyped-call]
+        for model_trace, guide_trace in traces:
+            _accumulate(sites, self._terms(model_trace, guide_trace))
+            if self.with_entropy:
+                _accumulate(entropy, _auxiliary_entropies(guide_trace))
+        unknown = self.weights.keys() - sites.keys()
+        if unknown:
+            raise InputError(f"weights: no term {sorted(unknown)} in this bound, its terms are {sorted(sites)}")
+        if self.num_particles > 1:
+            sites = {name: term / self.num_particles for name, term in sites.items()}
+            entropy = {name: term / self.num_particles for name, term in entropy.items()}
+        return BoundTerms(sites, entropy)
+
+    def terms(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        """The terms by site name, e.g. ``{"x": E log p(x|z), "z": -KL, "z_aux": -KL}``; they sum to minus the loss."""
+        return self.evaluate(model, guide, *args, **kwargs).sites
+
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """Minus the bound as a 0-d tensor with gradients; what an ``ELBOModule`` returns."""
+        return self.evaluate(model, guide, *args, **kwargs).loss
+
+    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """Minus the bound as a float, without gradients."""
+        with torch.no_grad():
+            loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        warn_if_nan(loss, "loss")
+        return float(loss)
+
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """Minus the bound as a float; gradients are added to the parameters' ``.grad``. What ``SVI.step`` calls."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        if loss.requires_grad:
+            loss.backward(retain_graph=self.retain_graph)
+        warn_if_nan(loss, "loss")
+        return float(loss.detach())
+
+    def _get_trace(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any
+    ) -> tuple[Trace, Trace]:
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+        if is_validation_enabled():
+            check_model_guide_match(model_trace, guide_trace, self.max_plate_nesting)
+        guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
+        if is_validation_enabled():
+            for trace in (guide_trace, model_trace):
+                trace.compute_log_prob()
+                for site in _scored(trace).values():
+                    check_site_shape(site, self.max_plate_nesting)
+        return model_trace, guide_trace
+
+    def _terms(self, model_trace: Trace, guide_trace: Trace) -> dict[str, Tensor]:
+        modelled, drawn = _scored(model_trace), _latent(guide_trace)
+        terms = {}
+        for name, site in modelled.items():
+            if site["is_observed"]:
+                term = _log_prob(site)
+            elif name in drawn:
+                term = _minus_kl(drawn[name], site, analytic=_analytic_is_unbiased(name, modelled, drawn))
+            else:
+                raise InputError(f"site {name!r}: latent in the model, but the guide does not draw it")
+            terms[name] = term
+        for name in drawn.keys() - modelled.keys():
+            # A latent of the guide alone (e.g. the base noise of a flow): its density counts, as in stock Pyro.
+            terms[name] = -_log_prob(drawn[name])
+        return {name: self.weights.get(name, 1.0) * term for name, term in terms.items()}
+
+
+def _scored(trace: Trace) -> dict[str, Any]:
+    """The sites whose density enters the bound, in program order."""
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not (site["infer"] or {}).get("_deterministic", False)
+    }
+
+
+def _latent(guide_trace: Trace) -> dict[str, Any]:
+    latent = {name: site for name, site in _scored(guide_trace).items() if not site["is_observed"]}
+    for name, site in latent.items():
+        if not site["fn"].has_rsample:
+            raise InputError(
+                f"site {name!r}: the guide's {type(site['fn']).__name__} cannot be reparametrised, and AVAE_ELBO has no"
+                " score-function term; use pyro.infer.TraceGraph_ELBO for such a pair"
+            )
+    return latent
+
+
+def _analytic_is_unbiased(name: str, modelled: Mapping[str, Any], drawn: Mapping[str, Any]) -> bool:
+    """Whether KL(q||p) at this site may replace log q - log p at the sample.
+
+    It may not if p depends, in the model, on a latent that the guide draws from this site's own sample. Program order
+    decides: it can only err towards sampling.
+    """
+    before_in_model = list(modelled)[: list(modelled).index(name)]
+    after_in_guide = list(drawn)[list(drawn).index(name) + 1 :]
+    return not set(before_in_model) & set(after_in_guide)
+
+
+def _minus_kl(guide_site: Any, model_site: Any, *, analytic: bool) -> Tensor:
+    _check_same_scale(guide_site, model_site)
+    if analytic and guide_site["mask"] is model_site["mask"]:
+        kl = analytic_kl(guide_site["fn"], model_site["fn"])
+        if kl is not None:
+            return -_sum(scale_and_mask(kl, guide_site["scale"], guide_site["mask"]))
+    return _log_prob(model_site) - _log_prob(guide_site)
+
+
+def _check_same_scale(guide_site: Any, model_site: Any) -> None:
+    scales = guide_site["scale"], model_site["scale"]
+    if all(isinstance(scale, float | int) for scale in scales) and scales[0] != scales[1]:
+        raise InputError(
+            f"site {model_site['name']!r}: scaled by {scales[1]} in the model and by {scales[0]} in the guide; wrap"
+            " both in the same poutine.scale, or use AVAE_ELBO(weights=...)"
+        )
+
+
+def _log_prob(site: Any) -> Tensor:
+    log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    return _sum(scale_and_mask(log_prob, site["scale"], site["mask"]))
+
+
+def _auxiliary_entropies(guide_trace: Trace) -> dict[str, Tensor]:
+    """Entropies of the auxiliary draws that have a closed form, for logs: they carry no gradient."""
+    entropies = {}
+    for name, site in guide_trace.nodes.items():
+        infer: Mapping[str, Any] = site.get("infer") or {}
+        if AUXILIARY in infer:
+            try:
+                entropies[name] = _sum(infer[AUXILIARY].entropy().detach())
+            except NotImplementedError:
+                continue
+    return entropies
+
+
+def _sum(value: Tensor | float) -> Tensor:
+    return value.sum() if isinstance(value, Tensor) else torch.tensor(value)
+
+
+def _total(values: Any) -> Tensor:
+    stacked = list(values)
+    return torch.stack(stacked).sum() if stacked else torch.zeros(())
+
+
+def _accumulate(total: dict[str, Tensor], terms: Mapping[str, Tensor]) -> None:
+    for name, term in terms.items():
+        total[name] = total[name] + term if name in total else term
