@@ -1,0 +1,58 @@
+"""ArviZ 0.2x (Python 3.11) and 1.x (Python 3.12 and later) behind one set of functions.
+
+1.x moved the statistics to ``arviz_stats``, nests the dictionary of groups, returns a ``DataTree`` instead of
+``InferenceData``, and its PSIS takes *minus* the log weights. Everything else in this library goes through here.
+"""
+
+import functools
+import importlib
+import warnings
+from typing import Any
+
+import numpy as np
+
+__all__ = ["chains_to_arviz", "effective_sample_size", "pareto_k", "potential_scale_reduction"]
+
+
+@functools.cache
+def _arviz() -> Any:
+    """The library, imported when it is first needed: it takes seconds, and 0.23 announces 1.0 with a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+    return arviz
+
+
+def _is_legacy() -> bool:
+    return int(_arviz().__version__.split(".")[0]) < 1
+
+
+def pareto_k(log_weights: np.ndarray) -> np.ndarray:
+    """PSIS k̂ of log importance weights, ``(..., S)`` to ``(...)``."""
+    if _is_legacy():
+        _, khat = _arviz().psislw(np.array(log_weights))
+    else:
+        # By name: the module exists beside 1.x only, and a type checker sees one of the two.
+        array_stats = importlib.import_module("arviz_stats.base").array_stats
+        _, khat = array_stats.psislw(-np.asarray(log_weights), axis=-1)
+    return np.asarray(khat)
+
+
+def chains_to_arviz(variables: dict[str, np.ndarray], dims: dict[str, list[str]], attrs: dict[str, Any]) -> Any:
+    """Draws ``(chain, draw, ...)`` as the ``posterior`` group of an InferenceData (0.2x) or DataTree (1.x)."""
+    arviz = _arviz()
+    if _is_legacy():
+        return arviz.from_dict(posterior=variables, dims=dims, posterior_attrs=attrs)
+    tree = arviz.from_dict({"posterior": variables}, dims=dims)
+    tree["posterior"].attrs.update(attrs)
+    return tree
+
+
+def effective_sample_size(draws: np.ndarray) -> np.ndarray:
+    """Bulk effective sample size of draws ``(chain, draw, dim)``, per dimension ``(dim,)``."""
+    return np.array([float(_arviz().ess(draws[:, :, i])) for i in range(draws.shape[2])])
+
+
+def potential_scale_reduction(draws: np.ndarray) -> np.ndarray:
+    """Rank-normalised split R̂ of draws ``(chain, draw, dim)``, per dimension ``(dim,)``."""
+    return np.array([float(_arviz().rhat(draws[:, :, i])) for i in range(draws.shape[2])])

@@ -1,0 +1,61 @@
+"""The representation of an image: the mean of q(z|x)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from pyro_avae.evaluation.pair import Guide, device_of
+
+if TYPE_CHECKING:
+    from pyro_avae.data import Split
+
+__all__ = ["Classifier", "batches", "encode_split", "posterior_mean"]
+
+
+def posterior_mean(guide: Guide, x: Tensor) -> Tensor:
+    """E[z|x] under q, ``x (B, *event)`` to ``(B, L)``: the first of the encoder's two outputs."""
+    return guide.encode(x)[0]
+
+
+def batches(split: Split, *, batch_size: int, limit: int | None = None) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """The first ``limit`` images of ``split`` in order, in their fixed form, with their labels."""
+    total = len(split) if limit is None else min(limit, len(split))
+    for start in range(0, total, batch_size):
+        yield split.fixed_batch(torch.arange(start, min(start + batch_size, total)))
+
+
+def encode_split(
+    guide: Guide, split: Split, *, batch_size: int = 1000, progress: Callable[[int, int], None] | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Posterior means ``(N, L)`` and labels ``{task: (N,)}`` of a whole split, on the CPU."""
+    device = device_of(guide)
+    features: list[Tensor] = []
+    labels: dict[str, list[Tensor]] = {}
+    done = 0
+    with torch.no_grad():
+        for x, y in batches(split, batch_size=batch_size):
+            features.append(posterior_mean(guide, x.to(device)).cpu())
+            for task, values in y.items():
+                labels.setdefault(task, []).append(values.cpu())
+            done += len(x)
+            if progress is not None:
+                progress(done, len(split))
+    return torch.cat(features), {task: torch.cat(values) for task, values in labels.items()}
+
+
+class Classifier(nn.Module):
+    """Encoder mean, then probe: the function that the attacks differentiate, ``(B, *event)`` to logits ``(B, K)``."""
+
+    def __init__(self, guide: Guide, probe: nn.Module) -> None:
+        super().__init__()
+        self.guide = cast(nn.Module, guide)  # a submodule, so that a library that asks for parameters finds them
+        self.probe = probe
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the probe on the posterior mean."""
+        logits: Tensor = self.probe(posterior_mean(cast(Guide, self.guide), x))
+        return logits

@@ -1,0 +1,103 @@
+r"""Importance-weighted log-likelihood, and whether its weights can be trusted.
+
+With :math:`z_s \sim q(z|x)` and :math:`w_s = p(x, z_s) / q(z_s|x)`,
+
+.. math:: \log p(x) \ge \mathbb E \log \tfrac1S \sum_{s=1}^S w_s
+
+(Burda et al. 2016, eq. 8). p(x, z) = p(x|z) p(z) is the plain joint, with ``model.prior``
+or, where a model has none, N(0, I): an extended target carries a factor u = 1 that
+is no density, so its weights would say nothing about log p(x).
+"""
+
+import math
+
+import torch
+from pyro.distributions import Normal
+from torch import Tensor
+
+from pyro_avae.errors import InputError
+from pyro_avae.evaluation.arviz_compat import pareto_k
+from pyro_avae.evaluation.pair import Guide, Model
+
+__all__ = ["MIN_PSIS_SAMPLES", "log_likelihood", "log_weights", "psis_khat"]
+
+#: Fewer weights than this leave no tail to fit a generalised Pareto distribution to (a fifth of them is the tail).
+MIN_PSIS_SAMPLES = 25
+
+# Values of x that one chunk may hold (64 MiB of float32): enough to keep the decoder busy.
+_CHUNK_VALUES = 2**24
+
+# Weights that agree to a part in a thousand have no tail; what is left of one is the rounding of log p(x, z).
+_CONSTANT_SPREAD = 1e-3
+
+
+def log_weights(model: Model, guide: Guide, x: Tensor, num_samples: int) -> Tensor:
+    """``log p(x, z_s) − log q(z_s|x)`` in nats, ``(S, B)``, for S independent draws from q(z|x).
+
+    Decoding goes in chunks over samples and images, so that memory does not grow with S. Draws come from torch's global
+    generator, as Pyro's do.
+
+    Raises:
+        InputError: for fewer than one sample.
+
+    Example:
+        >>> from pyro_avae.guides import AmortizedGuide, LinearEncoder
+        >>> from pyro_avae.models import PPCA
+        >>> _ = torch.manual_seed(0)
+        >>> model = PPCA(torch.randn(4, 2), obs_variance=0.3)
+        >>> guide = AmortizedGuide(LinearEncoder.from_affine(*model.posterior_map()))
+        >>> x = torch.randn(3, 4)
+        >>> weights = log_weights(model, guide, x, 5)
+        >>> torch.allclose(weights, model.log_evidence(x).expand(5, 3), atol=1e-4)
+        True
+    """
+    if num_samples < 1:
+        raise InputError(f"num_samples: expected at least 1 importance sample, got {num_samples}")
+    images = max(1, min(len(x), _CHUNK_VALUES // max(1, x[0].numel())))
+    samples = max(1, _CHUNK_VALUES // max(1, x[:images].numel()))
+    with torch.no_grad():
+        columns = [
+            torch.cat(
+                [
+                    _log_weights(model, guide, part, min(samples, num_samples - s))
+                    for s in range(0, num_samples, samples)
+                ]
+            )
+            for part in x.split(images)
+        ]
+    return torch.cat(columns, dim=1)
+
+
+def _log_weights(model: Model, guide: Guide, x: Tensor, num_samples: int) -> Tensor:
+    """One chunk of :func:`log_weights`."""
+    posterior = guide.posterior(x)
+    z = posterior.sample((num_samples,))
+    prior = model.prior(z) if hasattr(model, "prior") else Normal(torch.zeros_like(z), 1.0).to_event(1)
+    weights: Tensor = model.observe(z).log_prob(x) + prior.log_prob(z) - posterior.log_prob(z)
+    return weights
+
+
+def log_likelihood(weights: Tensor) -> Tensor:
+    """Log-mean-exp over samples: ``(S, B)`` log weights to the estimates of log p(x), ``(B,)``, in nats.
+
+    Example:
+        >>> log_likelihood(torch.tensor([[0.0], [0.0]])).tolist()
+        [0.0]
+    """
+    return weights.logsumexp(0) - math.log(len(weights))
+
+
+def psis_khat(weights: Tensor) -> Tensor:
+    """Pareto k̂ of each image's weights, ``(S, B)`` to ``(B,)``, through ArviZ (Vehtari et al. 2024).
+
+    Above 0.7 the guide's tails are too light for its importance-weighted estimate to be trusted. Weights that are all
+    equal (an exact posterior) have no tail; ArviZ would fit the rounding errors, so they are given k̂ = 0 here.
+
+    Raises:
+        InputError: for fewer than :data:`MIN_PSIS_SAMPLES` samples.
+    """
+    if len(weights) < MIN_PSIS_SAMPLES:
+        raise InputError(f"psis_khat: expected at least {MIN_PSIS_SAMPLES} importance samples, got {len(weights)}")
+    khat = torch.as_tensor(pareto_k(weights.T.double().cpu().numpy()), device=weights.device)
+    constant = weights.amax(0) - weights.amin(0) < _CONSTANT_SPREAD
+    return torch.where(constant, torch.zeros_like(khat), khat)
