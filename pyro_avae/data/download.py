@@ -38,9 +38,9 @@ def download(folder: str, root: Path) -> None:
     Raises:
         InputError: no network, a damaged download, no space, no permission.
     """
-    import torchvision.datasets  # takes a second, and nothing else here needs it
-
     try:
+        import torchvision.datasets  # takes a second, and nothing else here needs it
+
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as scratch:
             getattr(torchvision.datasets, folder)(root=scratch, download=True)
@@ -48,7 +48,7 @@ def download(folder: str, root: Path) -> None:
             target.mkdir(parents=True, exist_ok=True)
             for file in (Path(scratch) / folder / "raw").glob("*.gz"):
                 file.replace(target / file.name)
-    except (RuntimeError, OSError, HTTPException) as error:
+    except (ImportError, RuntimeError, OSError, HTTPException) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{folder}: expected to download it to {shown(root / folder / 'raw')}, got {type(error).__name__}: "

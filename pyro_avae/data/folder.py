@@ -88,6 +88,11 @@ def _splits(root: Path) -> tuple[list[_Item], list[_Item]]:
         return _items(root / "train"), _items(root / "test")
     if names == {"train"} and not images:
         return _hold_out(_items(root / "train"))
+    if split := names & {"train", "test"}:
+        raise InputError(
+            f"{shown(root)}: expected both train and test, train alone, or neither, and classes inside them, got "
+            f"{shown(split.pop())} with {len(images)} images and {len(names) - 1} other subfolders beside it"
+        )
     return _hold_out(_items(root))
 
 
@@ -117,7 +122,8 @@ def _content(folder: Path) -> tuple[list[Path], list[Path]]:
         folders = [entry for entry in entries if entry.is_dir()]
     except OSError as error:
         raise InputError(f"{shown(folder)}: expected a folder of images, got {error.strerror}") from error
-    images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES and entry not in set(folders)]
+    others = set(entries).difference(folders)
+    images = [entry for entry in entries if entry in others and entry.suffix.lower() in IMAGE_SUFFIXES]
     return images, folders
 
 
@@ -132,7 +138,10 @@ def _hold_out(items: Sequence[_Item]) -> tuple[list[_Item], list[_Item]]:
         same = [item for item in items if item.label == label]
         test += same[: max(len(same) // _TEST_PART, 1)] if len(same) > 1 else []
     if not test:
-        raise InputError(f"{shown(items[0].path)}: expected at least two images to split, got this one alone")
+        raise InputError(
+            f"{shown(items[0].path.parent)}: expected at least two images, so that one can be held out for testing, "
+            f"got {items[0].path.name!r} alone"
+        )
     tested = set(test)
     return [item for item in items if item not in tested], [item for item in items if item in tested]
 

@@ -17,6 +17,7 @@ __all__ = ["find_idx", "read_idx"]
 
 _UNSIGNED_BYTE = 0x08
 _CHUNK = 1 << 24
+_ADVICE = "fetch the file again"
 
 
 def find_idx(path: Path) -> Path | None:
@@ -58,9 +59,10 @@ def read_idx(path: Path, *, ndim: int) -> Tensor:
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
             return _decode(stream, file, ndim)
-    except (OSError, EOFError, zlib.error) as error:
-        kind = "a gzipped idx file" if file.suffix == ".gz" else "an idx file"
-        raise InputError(f"{shown(file)}: expected {kind} that can be read, got {_reason(error)}") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{shown(file)}: expected an intact gzip file, got: {error}; {_ADVICE}") from error
+    except OSError as error:
+        raise InputError(f"{shown(file)}: expected a file that can be read, got: {error.strerror}") from error
 
 
 def _decode(stream: io.BufferedIOBase, file: Path, ndim: int) -> Tensor:
@@ -71,7 +73,9 @@ def _decode(stream: io.BufferedIOBase, file: Path, ndim: int) -> Tensor:
     if len(content) != expected:
         shape = "x".join(map(str, sizes))
         found = f"only {len(content)}" if len(content) < expected else "more"
-        raise InputError(f"{shown(file)}: expected {expected} bytes of data ({shape}, as its header says), got {found}")
+        raise InputError(
+            f"{shown(file)}: expected {expected} bytes of data ({shape}, as its header says), got {found}; {_ADVICE}"
+        )
     return torch.frombuffer(content, dtype=torch.uint8).reshape(sizes)
 
 
@@ -82,10 +86,10 @@ def _read_header(stream: io.BufferedIOBase, file: Path, ndim: int) -> tuple[int,
     if header[:4] != magic:
         raise InputError(
             f"{shown(file)}: expected the idx magic number {magic.hex()} (unsigned bytes, {ndim} dimensions), got "
-            f"{header[:4].hex() or 'an empty file'}"
+            f"{header[:4].hex() or 'an empty file'}; {_ADVICE}"
         )
     if len(header) < length:
-        raise InputError(f"{shown(file)}: expected a header of {length} bytes, got only {len(header)}")
+        raise InputError(f"{shown(file)}: expected a header of {length} bytes, got only {len(header)}; {_ADVICE}")
     sizes: tuple[int, ...] = struct.unpack(f">{ndim}I", header[4:])
     if 0 in sizes:
         raise InputError(f"{shown(file)}: expected sizes of at least 1, got {'x'.join(map(str, sizes))}")
@@ -98,7 +102,3 @@ def _read_at_most(stream: io.BufferedIOBase, count: int) -> bytearray:
     while piece := stream.read(min(_CHUNK, count - len(content))):
         content += piece
     return content
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split())

@@ -72,6 +72,6 @@ def _device(device: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(
-            f"device: expected a device of this machine, such as cpu or cuda, got {device}: {reason}"
+            f"device: expected a device of this machine, such as cpu or cuda, got {str(device)!r}: {reason}"
         ) from error
     return place
