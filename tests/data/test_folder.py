@@ -29,13 +29,13 @@ def load(folder: Path, **options):
 
 
 def test_a_flat_folder_is_split_nine_to_one_in_an_order_that_is_always_the_same(tmp_path):
-    for value in range(40):
+    for value in range(49):
         save(tmp_path / "a" / f"{value}.png", value=value)
-        save(tmp_path / "b" / f"{39 - value}.png", value=39 - value)
+        save(tmp_path / "b" / f"{48 - value}.png", value=48 - value)
     data, copy = load(tmp_path / "a"), load(tmp_path / "b")
     assert (data.name, data.shape, data.tasks) == (f"folder:{tmp_path}/a", (3, 4, 6), {})
-    assert (len(data.train), len(data.test)) == (36, 4)
-    assert sorted(values(data.train) + values(data.test)) == list(range(40))
+    assert (len(data.train), len(data.test)) == (45, 4)
+    assert sorted(values(data.train) + values(data.test)) == list(range(49))
     assert values(data.train) != sorted(values(data.train))
     for one, other in ((data.train, copy.train), (data.test, copy.test)):
         assert torch.equal(one.images, other.images)
