@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from pyro_avae.auxiliary import auxiliary
 from pyro_avae.elbo import AVAE_ELBO
 
-__all__ = ["AVAE_ELBO"]
+__all__ = ["AVAE_ELBO", "auxiliary"]
 
 # The sources of ``pyro_avae.models``, ``.guides`` and ``.experiments`` lie beside this folder in a checkout.
 # After a plain install, this folder shadows the installed package when Python starts in the checkout's root,

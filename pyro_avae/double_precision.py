@@ -1,0 +1,112 @@
+"""Running float32 programs in float64, with gradients that reach the original parameters."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import pyro
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor, nn
+from torch.func import functional_call
+
+__all__ = ["in_double", "trainable_parameters"]
+
+Program = Callable[..., Any]
+Result = TypeVar("Result")
+
+
+def in_double(call: Callable[[], Result], *programs: Program) -> Result:
+    """Return ``call()``, run while every parameter and buffer of the programs is its own float64 cast.
+
+    The casts are differentiable: gradients of the result reach the original parameters. Parameters in Pyro's global
+    store are cast as well, and the default dtype is float64 meanwhile, so that constants made on the way fit in.
+
+    Args:
+        call: what to run; it calls the programs.
+        programs: modules, methods of modules, or functions that use modules of their closure.
+    """
+    holder = _Holder(programs)
+    tensors = {**dict(holder.named_parameters()), **dict(holder.named_buffers())}
+    doubles = {name: t.double() for name, t in tensors.items() if t.is_floating_point()}
+    with _default_dtype(torch.float64), _DoubleStore({id(t) for t in doubles.values()}):
+        result: Result = functional_call(holder, doubles, (call,))
+    return result
+
+
+def trainable_parameters(call: Callable[[], Any], model: Program, guide: Program) -> dict[str, Tensor]:
+    """The trainable leaves of a pair by name: those of its modules, then those of Pyro's store that ``call`` uses."""
+    found = {}
+    for role, program in (("model", model), ("guide", guide)):
+        for module in _modules_of(program):
+            found |= {f"{role}.{name}": p for name, p in module.named_parameters() if p.requires_grad}
+    with torch.no_grad(), pyro.poutine.trace(param_only=True) as capture:
+        call()
+    for name, site in capture.trace.nodes.items():
+        if site["type"] == "param":
+            found[name] = site["value"].unconstrained()
+    return dict(_without_repeats(found))
+
+
+def _without_repeats(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    seen = set()
+    for name, tensor in tensors.items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield name, tensor
+
+
+class _Holder(nn.Module):
+    """Every module of the programs under one roof, so that one call can swap all their tensors."""
+
+    def __init__(self, programs: tuple[Program, ...]) -> None:
+        super().__init__()
+        self.held = nn.ModuleList(module for program in programs for module in _modules_of(program))
+
+    def forward(self, call: Callable[[], Result]) -> Result:
+        return call()
+
+
+def _modules_of(program: Program) -> Iterator[nn.Module]:
+    """The modules that a program uses: itself and what it refers to, the one it is a method of, or its closure's."""
+    if isinstance(program, nn.Module):
+        yield program
+        for attribute in vars(program).values():
+            # a guide holds its model unregistered, in a tuple
+            referred = attribute if isinstance(attribute, tuple | list) else (attribute,)
+            yield from (held for held in referred if isinstance(held, nn.Module))
+    elif isinstance(program, partial):
+        yield from _modules_of(program.func)
+    elif isinstance(getattr(program, "__self__", None), nn.Module):
+        yield from _modules_of(program.__self__)  # type: ignore[attr-defined]
+    elif inspect.isfunction(program):
+        used = inspect.getclosurevars(program)
+        yield from (v for v in {**used.globals, **used.nonlocals}.values() if isinstance(v, nn.Module))
+
+
+class _DoubleStore(Messenger):
+    """Casts what ``pyro.param`` returns; a swapped module parameter passes as it is and never enters the store."""
+
+    def __init__(self, swapped: set[int]) -> None:
+        super().__init__()
+        self.swapped = swapped
+
+    def _pyro_param(self, msg: Any) -> None:
+        if len(msg["args"]) > 1 and id(msg["args"][1]) in self.swapped:
+            msg["value"], msg["done"] = msg["args"][1], True
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        if msg["value"].is_floating_point():
+            msg["value"] = msg["value"].double()
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
