@@ -28,14 +28,22 @@ def _is_legacy() -> bool:
 
 
 def pareto_k(log_weights: np.ndarray) -> np.ndarray:
-    """PSIS k̂ of log importance weights, ``(..., S)`` to ``(...)``."""
+    """PSIS k̂ of log importance weights, ``(B, S)`` to ``(B,)``; infinite where the tail holds a single value."""
     if _is_legacy():
         _, khat = _arviz().psislw(np.array(log_weights))
-    else:
-        # By name: the module exists beside 1.x only, and a type checker sees one of the two.
-        array_stats = importlib.import_module("arviz_stats.base").array_stats
-        _, khat = array_stats.psislw(-np.asarray(log_weights), axis=-1)
-    return np.asarray(khat)
+        return np.asarray(khat)
+    return np.array([_pareto_k_of_row(row) for row in log_weights])
+
+
+def _pareto_k_of_row(log_weights: np.ndarray) -> float:
+    """k̂ of one row under ArviZ 1.x, which refuses a constant tail where 0.2x answers infinity."""
+    # By name: the module exists beside 1.x only, and a type checker sees one of the two.
+    array_stats = importlib.import_module("arviz_stats.base").array_stats
+    try:
+        _, khat = array_stats.psislw(-log_weights, axis=-1)
+    except ValueError:
+        return float("inf")
+    return float(khat)
 
 
 def chains_to_arviz(variables: dict[str, np.ndarray], dims: dict[str, list[str]], attrs: dict[str, Any]) -> Any:

@@ -91,13 +91,23 @@ def psis_khat(weights: Tensor) -> Tensor:
     """Pareto k̂ of each image's weights, ``(S, B)`` to ``(B,)``, through ArviZ (Vehtari et al. 2024).
 
     Above 0.7 the guide's tails are too light for its importance-weighted estimate to be trusted. Weights that are all
-    equal (an exact posterior) have no tail; ArviZ would fit the rounding errors, so they are given k̂ = 0 here.
+    equal (an exact posterior) have no tail; ArviZ would fit the rounding errors, so they are given k̂ = 0 here. Weights
+    that are all zero or not numbers are given k̂ = ∞.
 
     Raises:
         InputError: for fewer than :data:`MIN_PSIS_SAMPLES` samples.
+
+    Example:
+        >>> psis_khat(torch.zeros(100, 2)).tolist()
+        [0.0, 0.0]
     """
     if len(weights) < MIN_PSIS_SAMPLES:
         raise InputError(f"psis_khat: expected at least {MIN_PSIS_SAMPLES} importance samples, got {len(weights)}")
-    khat = torch.as_tensor(pareto_k(weights.T.double().cpu().numpy()), device=weights.device)
-    constant = weights.amax(0) - weights.amin(0) < _CONSTANT_SPREAD
-    return torch.where(constant, torch.zeros_like(khat), khat)
+    values = weights.double().cpu()
+    spread = values.amax(0) - values.amin(0)  # NaN where the largest is not finite
+    khat = torch.zeros(values.shape[1], dtype=torch.float64)
+    khat[spread.isnan()] = torch.inf
+    varying = spread >= _CONSTANT_SPREAD
+    if bool(varying.any()):
+        khat[varying] = torch.from_numpy(pareto_k(values[:, varying].T.numpy()))
+    return khat.to(weights.device)
