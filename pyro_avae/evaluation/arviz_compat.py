@@ -49,9 +49,12 @@ def _pareto_k_of_row(log_weights: np.ndarray) -> float:
 def chains_to_arviz(variables: dict[str, np.ndarray], dims: dict[str, list[str]], attrs: dict[str, Any]) -> Any:
     """Draws ``(chain, draw, ...)`` as the ``posterior`` group of an InferenceData (0.2x) or DataTree (1.x)."""
     arviz = _arviz()
-    if _is_legacy():
-        return arviz.from_dict(posterior=variables, dims=dims, posterior_attrs=attrs)
-    tree = arviz.from_dict({"posterior": variables}, dims=dims)
+    with warnings.catch_warnings():
+        # ArviZ takes more chains than draws for a transposed array. Here chains cost no more than a batch.
+        warnings.filterwarnings("ignore", message="More chains", category=UserWarning)
+        if _is_legacy():
+            return arviz.from_dict(posterior=variables, dims=dims, posterior_attrs=attrs)
+        tree = arviz.from_dict({"posterior": variables}, dims=dims)
     tree["posterior"].attrs.update(attrs)
     return tree
 

@@ -67,7 +67,7 @@ def test_more_classes_are_never_called_broken_without_a_proof(digit_classifier: 
     assert 0 < int(result.correct.sum()) < int(clean.sum()), "the attack must break some and leave some"
     rounding = 2 * torch.finfo(x.dtype).eps
     assert float((result.adversarial - x).abs().max()) <= 0.02 + rounding
-    assert 0.0 <= float(result.adversarial.min()) and float(result.adversarial.max()) <= 1.0
+    assert float(result.adversarial.min()) >= 0.0 and float(result.adversarial.max()) <= 1.0
 
 
 def test_epsilon_zero_is_the_clean_accuracy(digit_classifier: Classifier, trained) -> None:

@@ -1,7 +1,6 @@
 """AutoAttack: the library does what we say, and leaves nothing behind."""
 
 import sys
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -36,7 +35,7 @@ def test_two_classes_reach_the_exact_worst_case(capsys: pytest.CaptureFixture[st
     assert float(margin.abs().min()) > 1e-3, "no image so close that a hundred steps may or may not reach it"
     result = autoattack(classifier, x, labels, 0.1, num_classes=2, queries=50)
     assert torch.equal(result.correct, margin > 0)
-    assert 0 < int(result.correct.sum())
+    assert int(result.correct.sum()) > 0
     assert capsys.readouterr().out == ""
 
 
@@ -46,7 +45,7 @@ def test_it_is_at_least_as_strong_as_pgd(digit_classifier: Classifier, trained) 
     with frozen(digit_classifier):
         weak = pgd(digit_classifier, x, labels["digit"], 0.02, generator=generator).correct
     strong = autoattack(digit_classifier, x, labels["digit"], 0.02, num_classes=10, steps=30, queries=100)
-    assert 0 < int(weak.sum()), "PGD must leave something to break"
+    assert int(weak.sum()) > 0, "PGD must leave something to break"
     # Either may find an image that the other misses; the ensemble may miss one in sixty-four.
     assert int(strong.correct.sum()) <= int(weak.sum()) + 1
     assert float((strong.adversarial - x).abs().max()) <= 0.02 + 2 * torch.finfo(x.dtype).eps
@@ -102,13 +101,9 @@ def test_only_images_are_attacked() -> None:
 @pytest.mark.slow
 def test_published_settings_beat_pgd_on_more_images(digit_classifier: Classifier, trained) -> None:
     x, labels = trained.data.test.fixed_batch(torch.arange(200))
-    attack: Callable[..., Tensor] = lambda e: (
-        pgd(  # noqa: E731
-            digit_classifier, x, labels["digit"], e, generator=torch.Generator().manual_seed(0)
-        ).correct
-    )
     for epsilon in (0.01, 0.02):
+        generator = torch.Generator().manual_seed(0)
         with frozen(digit_classifier):
-            weak = attack(epsilon)
+            weak = pgd(digit_classifier, x, labels["digit"], epsilon, generator=generator).correct
         strong = autoattack(digit_classifier, x, labels["digit"], epsilon, num_classes=10).correct
         assert int(strong.sum()) <= int(weak.sum()) + 1
