@@ -1,0 +1,70 @@
+"""The parts that methods are made of, by the names that settings use."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from pyro_avae.errors import InputError
+from pyro_avae.guides import MLPEncoder
+from pyro_avae.kinds import shown_value
+from pyro_avae.models import Gaussian, MLPDecoder, bernoulli, continuous_bernoulli
+from pyro_avae.models.observation import Likelihood
+from pyro_avae.settings import Settings
+
+__all__ = ["ARCHITECTURES", "LIKELIHOODS", "Architecture", "LikelihoodPart", "encoder", "look_up", "observation"]
+
+Activation = Callable[[Tensor], Tensor] | None
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class LikelihoodPart:
+    """A likelihood made of settings, and what the decoder's last layer goes through before it (None: nothing)."""
+
+    make: Callable[[Settings], Likelihood]
+    output: Activation
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An encoder and a decoder made of settings; the decoder is told what its output goes through."""
+
+    encoder: Callable[[Settings], nn.Module]
+    decoder: Callable[[Settings, Activation], nn.Module]
+
+
+LIKELIHOODS: Mapping[str, LikelihoodPart] = {
+    "gaussian": LikelihoodPart(lambda s: Gaussian(obs_variance=s.obs_variance), torch.sigmoid),
+    "gaussian-learned": LikelihoodPart(lambda s: Gaussian(obs_variance=s.obs_variance, learned=True), torch.sigmoid),
+    "bernoulli": LikelihoodPart(lambda s: bernoulli, None),
+    "continuous-bernoulli": LikelihoodPart(lambda s: continuous_bernoulli, None),
+}
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "mlp": Architecture(
+        encoder=lambda s: MLPEncoder(s.image_shape, s.latent_dim, hidden=s.hidden),
+        decoder=lambda s, output: MLPDecoder(s.latent_dim, s.image_shape, hidden=s.hidden, output=output),
+    ),
+}
+
+
+def look_up(table: Mapping[str, Part], name: str, *, setting: str) -> Part:
+    """The table's entry; :class:`InputError` that lists the names where there is none."""
+    if name not in table:
+        raise InputError(f"{setting}: expected one of {', '.join(table)}, got {shown_value(name)}")
+    return table[name]
+
+
+def observation(settings: Settings) -> tuple[nn.Module, Likelihood]:
+    """The decoder and the likelihood of the settings."""
+    part = look_up(LIKELIHOODS, settings.likelihood, setting="likelihood")
+    architecture = look_up(ARCHITECTURES, settings.architecture, setting="architecture")
+    return architecture.decoder(settings, part.output), part.make(settings)
+
+
+def encoder(settings: Settings) -> nn.Module:
+    """The encoder of the settings."""
+    return look_up(ARCHITECTURES, settings.architecture, setting="architecture").encoder(settings)

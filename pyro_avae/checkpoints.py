@@ -1,0 +1,129 @@
+"""Checkpoints: tensors as safetensors, the rest as JSON, each written whole, with a checksum; nothing is pickled."""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from pyro_avae.errors import InputError
+from pyro_avae.files import read_json, write_atomically, write_json
+
+__all__ = ["Checkpoint", "newest_checkpoint", "read_checkpoint", "save_checkpoint"]
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+KEPT = 2
+
+_NAME = re.compile(r"step-(\d{12})\.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state of training.
+
+    Attributes:
+        step: how many steps were done.
+        tensors: parameters, buffers, optimiser state and random states, by name.
+        facts: the rest, values of JSON.
+    """
+
+    step: int
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = KEPT) -> Path:
+    """Write a checkpoint and remove all but the ``keep`` newest.
+
+    The tensors are written first; the JSON file, which has their checksum and one of its own, makes the checkpoint
+    valid. A run killed in between has lost nothing: what was there before is removed only afterwards.
+
+    Raises:
+        OSError: it cannot be written; the checkpoints there are untouched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{checkpoint.step:012d}.json"
+    # A copy each: safetensors refuses tensors that share memory, which tied weights do.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.tensors.items()}
+    content = safetensors.torch.save(plain)
+    write_atomically(path.with_suffix(".safetensors"), content)
+    document = {
+        "format": FORMAT,
+        "step": checkpoint.step,
+        "tensors_sha256": hashlib.sha256(content).hexdigest(),
+        **checkpoint.facts,
+    }
+    write_json(path, {**document, "sha256": _digest(document)})
+    _remove_old(folder, keep)
+    return path
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest intact checkpoint, or None; a damaged one is skipped, and a line in the log says so."""
+    for path in reversed(_saved(folder)):
+        try:
+            return read_checkpoint(path)
+        except InputError as error:
+            log.warning("%s; looking for an older checkpoint", error)
+    return None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint whose JSON file is ``path``. Nothing in it is run as code.
+
+    Raises:
+        InputError: a file is missing, damaged, or of another format.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: damaged checkpoint: expected a JSON object")
+    digest = document.pop("sha256", None)
+    if digest != _digest(document):
+        raise InputError(f"{path}: damaged checkpoint: its checksum does not fit")
+    if document.pop("format", None) != FORMAT:
+        raise InputError(f"{path}: a checkpoint of another version of pyro_avae, expected format {FORMAT}")
+    file = path.with_suffix(".safetensors")
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: damaged checkpoint: {error.strerror}") from None
+    # What is checked is what is read: the file is opened once.
+    if hashlib.sha256(content).hexdigest() != document.pop("tensors_sha256", None):
+        raise InputError(f"{file}: damaged checkpoint: its checksum does not fit")
+    try:
+        tensors = safetensors.torch.load(content)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise InputError(f"{file}: damaged checkpoint: {str(error).partition(chr(10))[0]}") from None
+    step = document.pop("step", None)
+    if not isinstance(step, int) or step < 0:
+        raise InputError(f"{path}: damaged checkpoint: expected a step, got {step!r}")
+    return Checkpoint(step, tensors, document)
+
+
+def _saved(folder: Path) -> list[Path]:
+    """The JSON files of the checkpoints, oldest first."""
+    return sorted(path for path in folder.glob("step-*.json") if _NAME.fullmatch(path.name))
+
+
+def _remove_old(folder: Path, keep: int) -> None:
+    """Remove all but the newest, and what killed writes left behind."""
+    saved = _saved(folder)
+    for path in saved[: max(len(saved) - keep, 0)]:
+        path.unlink(missing_ok=True)
+    kept = {path.stem for path in saved[-keep:]}
+    for path in (*folder.glob("step-*.safetensors"), *folder.glob(".step-*.tmp")):
+        if path.stem not in kept:
+            path.unlink(missing_ok=True)
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

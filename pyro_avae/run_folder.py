@@ -1,0 +1,134 @@
+"""A run's folder: what lies where, how one is begun, and how one is gone on with."""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyro_avae.checkpoints import Checkpoint, newest_checkpoint
+from pyro_avae.data.paths import shown, user_path
+from pyro_avae.errors import InputError
+from pyro_avae.files import read_json, write_atomically, write_json
+from pyro_avae.settings import Settings
+
+__all__ = ["Row", "RunFolder"]
+
+log = logging.getLogger(__name__)
+
+#: One line of ``log.jsonl``: ``step``, ``loss``, each term of the bound, ...
+Row = dict[str, float | None]
+
+_OURS = {"config.json", ".config.json.tmp", "checkpoints", "log.jsonl", ".log.jsonl.tmp", "tensorboard"}
+
+
+class RunFolder:
+    """The folder of one run.
+
+    ::
+
+        RUN/config.json       the settings
+        RUN/checkpoints/      the two newest
+        RUN/log.jsonl         {"step": 100, "loss": ..., "x": ..., "z": ..., ...}: nats, means per image
+        RUN/tensorboard/      the same as curves
+        RUN/evaluation.json   written by ``pyro-avae evaluate``
+
+    Args:
+        path: the folder; it need not exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = user_path(path)
+        self.config = self.path / "config.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.log = self.path / "log.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.evaluation = self.path / "evaluation.json"
+
+    def begin(self) -> None:
+        """Make the folder for a new run.
+
+        Raises:
+            InputError: something is in it, or it cannot be made.
+        """
+        if not self.is_empty():
+            raise InputError(
+                f"{shown(self.path)}: expected a new or empty folder, got one with files in it; give another, or"
+                " --resume (resume=True) to go on with the run there"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{shown(self.path)}: cannot be made: {error.strerror}") from error
+
+    def resume(self) -> Checkpoint | None:
+        """The newest intact checkpoint of the run there, or None, which the log says; what is no run is refused.
+
+        Raises:
+            InputError: the folder holds files, but not those of a run.
+        """
+        if not self.is_empty() and not self.config.exists():
+            foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name not in _OURS)
+            if foreign:
+                raise InputError(f"{shown(self.path)}: no run to go on with: it has {foreign[0]!r}, but no config.json")
+        checkpoint = newest_checkpoint(self.checkpoints)
+        if checkpoint is None:
+            log.warning("%s: no intact checkpoint; starting at step 0", shown(self.path))
+            self.path.mkdir(parents=True, exist_ok=True)
+        return checkpoint
+
+    def is_empty(self) -> bool:
+        """Whether nothing is there; raises :class:`InputError` where a file is in the way or looking is not allowed."""
+        try:
+            return not self.path.exists() or next(self.path.iterdir(), None) is None
+        except OSError as error:
+            raise InputError(f"{shown(self.path)}: expected a folder: {error.strerror}") from error
+
+    def write_settings(self, settings: Settings) -> None:
+        """Write ``config.json``."""
+        write_json(self.config, settings.to_json())
+
+    def read_settings(self) -> Settings:
+        """The settings in ``config.json``.
+
+        Raises:
+            InputError: there is none, it is damaged, or it holds what no run has; the file is named.
+        """
+        if not self.config.is_file():
+            raise InputError(f"{shown(self.path)}: expected the folder of a run, found no config.json in it")
+        document = read_json(self.config)
+        try:
+            return Settings.from_json(document)
+        except InputError as error:
+            raise InputError(f"{shown(self.config)}: {error}") from None
+
+    def read_log(self, *, last_step: int | None = None) -> list[Row]:
+        """The rows of ``log.jsonl`` up to ``last_step``; a last line that a kill cut off is left out."""
+        rows = []
+        for line in self.log.read_text().splitlines() if self.log.exists() else ():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                break
+            if last_step is None or row["step"] <= last_step:
+                rows.append(row)
+        return rows
+
+    def write_log(self, rows: list[Row]) -> None:
+        """Write ``log.jsonl`` anew."""
+        write_atomically(self.log, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def write_evaluation(self, result: Mapping[str, Any]) -> None:
+        """Write ``evaluation.json``; a number that is not finite becomes null."""
+        write_json(self.evaluation, _jsonable(result))
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,132 @@
+"""Everything that defines a run, as one frozen, checked dataclass that travels as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Self
+
+from pyro_avae.errors import InputError
+from pyro_avae.kinds import Integer, IntegerList, Kind, Number, NumberOr, Optional, Text, shown_value
+
+__all__ = ["SettingInfo", "Settings", "setting_infos"]
+
+#: Version of the JSON form.
+FORMAT = 1
+
+_RHO = NumberOr(Number("a number in (-1, 1)", lambda v: -1 < v < 1), ("learned", "natural"))
+_POSITIVE = Number("a finite number above 0", lambda v: v > 0)
+_WIDTH = Integer(1, 10**6)
+
+
+@dataclass(frozen=True)
+class SettingInfo:
+    """What is known of one setting: its name, what it may be, what it means, and whether it defines the run."""
+
+    name: str
+    kind: Kind
+    help: str
+    defines_run: bool
+
+
+def _setting(default: Any, kind: Kind, help: str, *, defines_run: bool = True) -> Any:
+    return field(default=default, metadata={"kind": kind, "help": help, "defines_run": defines_run})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of a run. The defaults are those of the paper's ColorMNIST experiment.
+
+    Two runs with equal settings on one device make equal parameters, bit for bit on a CPU. A method reads what it has
+    a use for: ``rho``, ``view``, ``gradient`` and ``num_views`` mean nothing to a plain VAE. Names of methods,
+    likelihoods and architectures are looked up where the pair is built, so a method of one's own may have its own.
+
+    Raises:
+        InputError: a value of the wrong type or out of range; the message names the setting.
+
+    Example:
+        >>> settings = Settings(method="avae", dataset="color-digits", steps=500)
+        >>> Settings.from_json(settings.to_json()) == settings
+        True
+        >>> Settings(lr=-1.0)
+        Traceback (most recent call last):
+        pyro_avae.errors.InputError: lr: expected a finite number above 0, got -1.0
+
+    Source: Cemgil et al. 2020 (arXiv 2012.03715), appendix; google-deepmind/deepmind-research ``avae/run.sh``.
+    """
+
+    method: str = _setting("avae", Text("a method's name or module:function"), "the (model, guide, ELBO) to train")
+    dataset: str = _setting("color-digits", Text("a data set's name"), "the images")
+    seed: int = _setting(0, Integer(0, 2**32 - 1), "fixes parameters, data order, colours and noise")
+    steps: int = _setting(102_000, Integer(1, 10**12), "gradient steps")
+    batch_size: int = _setting(64, Integer(1, 10**9), "images in a step, at most all of them")
+    lr: float = _setting(1e-4, _POSITIVE, "Adam's learning rate")
+    rho: float | str = _setting(0.975, _RHO, "correlation of z and z_aux")
+    latent_dim: int = _setting(64, Integer(1, 10**6), "number of latent dimensions")
+    obs_variance: float = _setting(0.5, _POSITIVE, "variance of a pixel given z, or where a learned one starts")
+    likelihood: str = _setting("gaussian", Text("a likelihood's name"), "distribution of a pixel given z")
+    view: str = _setting("sample", Text("a view's name"), "what of the decoder is encoded again: sample or mean")
+    gradient: str | None = _setting(
+        None,
+        Optional(Text("through_z or cut")),
+        "through_z or cut; by default through_z where x_aux can be reparametrised, else cut",
+    )
+    num_views: int = _setting(1, Integer(1, 1000), "links of the chain z, x_aux, z_aux, ...")
+    beta: float = _setting(1.0, _POSITIVE, "weight of the KL terms")
+    architecture: str = _setting("mlp", Text("an architecture's name"), "kind of encoder and decoder")
+    hidden: tuple[int, ...] = _setting((200, 200, 200, 200), IntegerList(_WIDTH, 0, 100), "widths of the hidden layers")
+    image_shape: tuple[int, int, int] = _setting((3, 28, 28), IntegerList(_WIDTH, 3, 3), "channels, height, width")
+    limit: int | None = _setting(None, Optional(Integer(1, 10**12)), "train on the first N images only")
+    data_root: str | None = _setting(
+        None,
+        Optional(Text("a folder")),
+        "folder of the data sets, laid out as torchvision does; by default a cache of downloads",
+        defines_run=False,
+    )
+    builder: str | None = _setting(
+        None,
+        Optional(Text("module:function")),
+        "function that makes (model, guide, ELBO) of these settings",
+        defines_run=False,
+    )
+
+    def __post_init__(self) -> None:
+        for info in setting_infos().values():
+            object.__setattr__(self, info.name, info.kind.check(info.name, getattr(self, info.name)))
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain values for JSON, with the version of the format."""
+        values = {info.name: getattr(self, info.name) for info in setting_infos().values()}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {"format": FORMAT, **plain}
+
+    @classmethod
+    def from_json(cls, document: object) -> Self:
+        """The settings in a dictionary as :meth:`to_json` makes it; a setting left out has its default.
+
+        Raises:
+            InputError: no dictionary, another format, an unknown setting, or a value that is not allowed.
+        """
+        if not isinstance(document, Mapping):
+            raise InputError(f"settings: expected a JSON object, got {type(document).__name__}")
+        values = dict(document)
+        version = values.pop("format", FORMAT)
+        if isinstance(version, bool) or version != FORMAT:
+            raise InputError(
+                f"format: expected {FORMAT}, got {shown_value(version)}; it takes another pyro_avae to read"
+            )
+        unknown = sorted(map(str, values.keys() - setting_infos().keys()))
+        if unknown:
+            known = ", ".join(setting_infos())
+            raise InputError(f"{shown_value(unknown[0])}: no such setting, the settings are {known}")
+        return cls(**values)
+
+    def first_difference(self, other: "Settings") -> str | None:
+        """The name of a setting that makes the other run another one, or None. Where the data lie makes none."""
+        for name, info in setting_infos().items():
+            if info.defines_run and getattr(self, name) != getattr(other, name):
+                return name
+        return None
+
+
+def setting_infos() -> dict[str, SettingInfo]:
+    """Every setting by name, in the order of :class:`Settings`."""
+    return {f.name: SettingInfo(f.name, **f.metadata) for f in fields(Settings) if f.default is not MISSING}

@@ -1,0 +1,71 @@
+"""A method: the triple (model, guide, ELBO), and the function that makes it of settings."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pyro.infer import ELBO
+from torch import nn
+
+from pyro_avae.errors import InputError
+from pyro_avae.kinds import shown_value
+from pyro_avae.settings import Settings
+
+__all__ = ["Builder", "Triple", "as_triple", "import_builder"]
+
+
+class Triple(NamedTuple):
+    """A Pyro model, a Pyro guide, and the ELBO that is maximised on the pair."""
+
+    model: nn.Module
+    guide: nn.Module
+    elbo: ELBO
+
+
+#: Makes a triple of a run's settings; a user's own may return any tuple of the three.
+Builder = Callable[[Settings], tuple[nn.Module, nn.Module, ELBO]]
+
+
+def import_builder(path: str) -> Builder:
+    """The function that ``"module:function"`` names, e.g. ``"pyro_avae.experiments.methods:build"``.
+
+    Raises:
+        InputError: not of that form, a module that cannot be imported (why is said), or no such function in it.
+
+    Example:
+        >>> import_builder("pyro_avae.experiments.methods:build").__name__
+        'build'
+    """
+    module_name, _, function_name = path.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), *function_name.split("."))):
+        raise InputError(f"method: expected module:function, such as my_module:build, got {shown_value(path)}")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:
+        raise InputError(f"method: {path}: importing {module_name} failed: {_cause(error)}") from error
+    for name in function_name.split("."):
+        found = getattr(found, name, None)
+    if not callable(found):
+        raise InputError(f"method: expected a function {function_name!r} in the module {module_name}, found none")
+    builder: Builder = found
+    return builder
+
+
+def as_triple(made: object, *, what: str) -> Triple:
+    """``made`` as a :class:`Triple`; :class:`InputError`, beginning with ``what``, where it is not one."""
+    expected = f"{what}: expected it to return (model, guide, elbo), two torch modules and a Pyro ELBO"
+    if not isinstance(made, tuple | list) or len(made) != 3:
+        raise InputError(f"{expected}, got {shown_value(type(made).__name__)}")
+    model, guide, elbo = made
+    if not isinstance(model, nn.Module) or not isinstance(guide, nn.Module) or not isinstance(elbo, ELBO):
+        raise InputError(f"{expected}, got ({', '.join(type(part).__name__ for part in made)})")
+    return Triple(model, guide, elbo)
+
+
+def _cause(error: Exception) -> str:
+    """The error in one line, with the file and line of the code that raised it."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        place, trace = f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})", trace.tb_next
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}{'' if isinstance(error, ModuleNotFoundError) else place}"
