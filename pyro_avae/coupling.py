@@ -59,8 +59,9 @@ class FixedRho(Coupling):
         if isinstance(self.rho, float):
             scale = torch.full_like(z, math.sqrt((1 - self.rho) * (1 + self.rho)))
             return dist.Normal(self.rho * z, scale).to_event(1)
-        rho = self.rho.to(z.dtype)
-        return dist.Normal(rho * z, ((1 - rho) * (1 + rho)).sqrt().expand_as(z)).to_event(1)
+        # The scale first in the precision of rho: rho = 1 - 1e-9 is 1 in float32, its scale 4.5e-5 is not 0.
+        scale = ((1 - self.rho) * (1 + self.rho)).sqrt().to(z.dtype)
+        return dist.Normal(self.rho.to(z.dtype) * z, scale.expand_as(z)).to_event(1)
 
 
 class LearnedRho(Coupling):
@@ -111,7 +112,8 @@ class MatrixRho(Coupling):
     exact posterior (``docs/maths.md``).
 
     Args:
-        matrix: R, ``(L, L)``, with spectral norm below 1.
+        matrix: R, ``(L, L)``, with spectral norm below 1. It is copied and held constant: gradients do not run to what
+            it was computed from.
 
     Raises:
         InputError: not square, not finite, or a spectral norm of 1 or more.
@@ -124,6 +126,7 @@ class MatrixRho(Coupling):
         super().__init__()
         if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1]:
             raise InputError(f"rho: expected a square matrix (L, L), got shape {tuple(matrix.shape)}")
+        matrix = matrix.detach().clone()
         norm = float(torch.linalg.matrix_norm(matrix, ord=2)) if bool(matrix.isfinite().all()) else math.nan
         if not norm < 1:
             raise InputError(f"rho: expected a finite matrix with spectral norm below 1, got norm {norm}")
@@ -194,11 +197,13 @@ def _checked_rho(rho: float | Sequence[float] | Tensor, latent_dim: int, *, name
     if isinstance(rho, Tensor) and rho.requires_grad:
         raise InputError(f"{name}: expected {allowed}, got a tensor that requires grad; to learn it, pass 'learned'")
     try:
-        values = rho.detach() if isinstance(rho, Tensor) else torch.as_tensor(rho, dtype=torch.float64)
+        given = torch.as_tensor(rho)
+        # A copy: changing the user's tensor later does not change the coupling.
+        values = rho.detach().clone() if isinstance(rho, Tensor) else torch.tensor(rho, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"{name}: expected {allowed}, got {rho!r}") from None
-    if values.dtype is torch.bool or values.is_complex():
-        raise InputError(f"{name}: expected {allowed}, got dtype {values.dtype}")
+    if given.dtype is torch.bool or given.is_complex():
+        raise InputError(f"{name}: expected {allowed}, got {given.tolist()} of dtype {given.dtype}")
     if values.shape not in ((), (latent_dim,)):
         raise InputError(f"{name}: expected {allowed}, got shape {tuple(values.shape)}")
     if not bool((values.abs() < 1).all()):
