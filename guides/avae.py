@@ -77,7 +77,8 @@ class AVAEGuide(AmortizedGuide):
         for needed in ("observe_constant", "num_views"):
             if not hasattr(model, needed):
                 raise InputError(
-                    f"model: expected an extended target such as ExtendedVAE, but {model!r} has no {needed!r}"
+                    f"model: expected an extended target such as ExtendedVAE, but {type(model).__name__} has no"
+                    f" {needed!r}"
                 )
         self.view = _as_view(view, gradient)
         # In a tuple, so that nn.Module does not register the model a second time.

@@ -12,8 +12,9 @@ __all__ = ["analytic_kl"]
 def analytic_kl(q: TorchDistribution, p: TorchDistribution) -> Tensor | None:
     r"""Return :math:`\mathrm{KL}(q\,\|\,p)`, of the distributions' batch shape, or ``None`` where Pyro knows no form.
 
-    Pyro knows most pairs. What it lacks is a full-covariance q against a diagonal p, the case of a PPCA posterior
-    against N(0, I): there the diagonal one is written as a multivariate normal. Nothing is registered with torch.
+    Pyro knows most pairs. What it lacks is a full covariance against a diagonal one, the cases of a PPCA posterior
+    against N(0, I) and of a diagonal encoder under a matrix coupling: there the diagonal one is written as a
+    multivariate normal. Nothing is registered with torch.
 
     Example:
         >>> import pyro.distributions as dist
@@ -23,6 +24,8 @@ def analytic_kl(q: TorchDistribution, p: TorchDistribution) -> Tensor | None:
     """
     if isinstance(q, dist.MultivariateNormal):
         p = _as_multivariate(p)
+    elif isinstance(p, dist.MultivariateNormal):
+        q = _as_multivariate(q)
     try:
         kl: Tensor = kl_divergence(q, p)
     except NotImplementedError:
