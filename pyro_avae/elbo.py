@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
@@ -150,9 +151,11 @@ class AVAE_ELBO(ELBO):
     ) -> tuple[Trace, Trace]:
         guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+        whole = model_trace, guide_trace
+        model_trace, guide_trace = map(prune_subsample_sites, whole)
+        _check_all_drawn(model_trace, guide_trace)
         if is_validation_enabled():
-            check_model_guide_match(model_trace, guide_trace, self.max_plate_nesting)
-        guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
+            check_model_guide_match(*whole, self.max_plate_nesting)
         if is_validation_enabled():
             for trace in (guide_trace, model_trace):
                 trace.compute_log_prob()
@@ -166,14 +169,13 @@ class AVAE_ELBO(ELBO):
         for name, site in modelled.items():
             if site["is_observed"]:
                 term = _log_prob(site)
-            elif name in drawn:
-                term = _minus_kl(drawn[name], site, analytic=_analytic_is_unbiased(name, modelled, drawn))
             else:
-                raise InputError(f"site {name!r}: latent in the model, but the guide does not draw it")
+                term = _minus_kl(drawn[name], site, analytic=_analytic_is_unbiased(name, modelled, drawn))
             terms[name] = term
-        for name in drawn.keys() - modelled.keys():
-            # A latent of the guide alone (e.g. the base noise of a flow): its density counts, as in stock Pyro.
-            terms[name] = -_log_prob(drawn[name])
+        for name, site in _scored(guide_trace).items():
+            # A site of the guide alone (the base noise of a flow, a pyro.factor): its density counts, as in stock Pyro.
+            if name not in modelled:
+                terms[name] = -_log_prob(site)
         return {name: self.weights.get(name, 1.0) * term for name, term in terms.items()}
 
 
@@ -186,15 +188,23 @@ def _scored(trace: Trace) -> dict[str, Any]:
     }
 
 
+def _check_all_drawn(model_trace: Trace, guide_trace: Trace) -> None:
+    guide_sites = _scored(guide_trace)
+    for name, site in _scored(model_trace).items():
+        if not site["is_observed"] and (name not in guide_sites or guide_sites[name]["is_observed"]):
+            raise InputError(f"site {name!r}: latent in the model, but the guide does not draw it")
+
+
 def _latent(guide_trace: Trace) -> dict[str, Any]:
-    latent = {name: site for name, site in _scored(guide_trace).items() if not site["is_observed"]}
-    for name, site in latent.items():
-        if not site["fn"].has_rsample:
+    scored = _scored(guide_trace)
+    for name, site in scored.items():
+        # A pyro.factor counts as observed, and says of itself whether it may be differentiated.
+        if not site["fn"].has_rsample and (not site["is_observed"] or isinstance(site["fn"], dist.Unit)):
             raise InputError(
                 f"site {name!r}: the guide's {type(site['fn']).__name__} cannot be reparametrised, and AVAE_ELBO has no"
                 " score-function term; use pyro.infer.TraceGraph_ELBO for such a pair"
             )
-    return latent
+    return {name: site for name, site in scored.items() if not site["is_observed"]}
 
 
 def _analytic_is_unbiased(name: str, modelled: Mapping[str, Any], drawn: Mapping[str, Any]) -> bool:
@@ -218,11 +228,17 @@ def _minus_kl(guide_site: Any, model_site: Any, *, analytic: bool) -> Tensor:
 
 
 def _check_same_scale(guide_site: Any, model_site: Any) -> None:
-    scales = guide_site["scale"], model_site["scale"]
-    if all(isinstance(scale, float | int) for scale in scales) and scales[0] != scales[1]:
+    in_guide, in_model = guide_site["scale"], model_site["scale"]
+    if isinstance(in_guide, Tensor) and isinstance(in_model, Tensor):
+        # Comparing tensors waits for the device, so only where Pyro validates too.
+        differ = is_validation_enabled() and not torch.equal(in_guide, in_model)
+    else:
+        differ = isinstance(in_guide, Tensor) or isinstance(in_model, Tensor) or in_guide != in_model
+    if differ:
+        name, told = model_site["name"], ["a tensor" if isinstance(s, Tensor) else s for s in (in_model, in_guide)]
         raise InputError(
-            f"site {model_site['name']!r}: scaled by {scales[1]} in the model and by {scales[0]} in the guide; wrap"
-            " both in the same poutine.scale, or use AVAE_ELBO(weights=...)"
+            f"site {name!r}: scaled by {told[0]} in the model and by {told[1]} in the guide; wrap both in the same"
+            " poutine.scale, or use AVAE_ELBO(weights=...)"
         )
 
 
