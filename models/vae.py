@@ -84,8 +84,9 @@ class VAE(nn.Module):
         return z
 
     def prior(self, like: Tensor) -> TorchDistribution:
-        """p(z) = N(0, I) with event shape ``(L,)``, in the dtype and on the device of ``like``."""
-        zeros = like.new_zeros(self.latent_dim)
+        """p(z) = N(0, I) with event shape ``(L,)``, in the dtype (if floating) and on the device of ``like``."""
+        dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
+        zeros = like.new_zeros(self.latent_dim, dtype=dtype)
         return dist.Normal(zeros, torch.ones_like(zeros)).to_event(1)
 
     def observe(self, z: Tensor) -> TorchDistribution:
