@@ -6,10 +6,10 @@ from typing import Any
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from pyro_avae.batching import apply_batched
 from pyro_avae.errors import InputError
+from pyro_avae.swapping import swapped_tensors
 
 __all__ = ["Likelihood", "Observation"]
 
@@ -57,6 +57,6 @@ class Observation(nn.Module):
 
     def held_constant(self, z: Tensor) -> TorchDistribution:
         r"""Return :math:`p_\theta(x|z)` with :math:`\theta` held constant: gradients run to z alone."""
-        constant = {name: parameter.detach() for name, parameter in self.named_parameters()}
-        distribution: TorchDistribution = functional_call(self, constant, (z,))
+        with swapped_tensors(self.modules(), Tensor.detach):
+            distribution: TorchDistribution = self(z)
         return distribution

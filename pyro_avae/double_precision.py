@@ -10,7 +10,8 @@ import pyro
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
-from torch.func import functional_call
+
+from pyro_avae.swapping import swapped_tensors
 
 __all__ = ["in_double", "trainable_parameters"]
 
@@ -28,12 +29,13 @@ def in_double(call: Callable[[], Result], *programs: Program) -> Result:
         call: what to run; it calls the programs.
         programs: modules, methods of modules, or functions that use modules of their closure.
     """
-    holder = _Holder(programs)
-    tensors = {**dict(holder.named_parameters()), **dict(holder.named_buffers())}
-    doubles = {name: t.double() for name, t in tensors.items() if t.is_floating_point()}
-    with _default_dtype(torch.float64), _DoubleStore({id(t) for t in doubles.values()}):
-        result: Result = functional_call(holder, doubles, (call,))
-    return result
+    modules = [part for program in programs for module in _modules_of(program) for part in module.modules()]
+    with (
+        swapped_tensors(modules, Tensor.double, buffers=True) as casts,
+        _DoubleStore({id(cast) for cast in casts.values()}),
+        _default_dtype(torch.float64),
+    ):
+        return call()
 
 
 def trainable_parameters(call: Callable[[], Any], model: Program, guide: Program) -> dict[str, Tensor]:
@@ -56,17 +58,6 @@ def _without_repeats(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]
         if id(tensor) not in seen:
             seen.add(id(tensor))
             yield name, tensor
-
-
-class _Holder(nn.Module):
-    """Every module of the programs under one roof, so that one call can swap all their tensors."""
-
-    def __init__(self, programs: tuple[Program, ...]) -> None:
-        super().__init__()
-        self.held = nn.ModuleList(module for program in programs for module in _modules_of(program))
-
-    def forward(self, call: Callable[[], Result]) -> Result:
-        return call()
 
 
 def _modules_of(program: Program) -> Iterator[nn.Module]:

@@ -125,8 +125,10 @@ def verify_bound(
         A table, one row for the loss and one for each parameter's gradient, with z-scores; ``print`` it.
 
     Raises:
-        InputError: as :func:`exact_bound`; ``num_samples`` below 2.
+        InputError: as :func:`exact_bound`; ``num_samples`` below 2; an objective without ``differentiable_loss``.
     """
+    if not hasattr(elbo, "differentiable_loss"):
+        raise InputError(f"elbo: expected an objective with differentiable_loss, {type(elbo).__name__} has none")
     return check_bound(
         lambda: elbo.differentiable_loss(model, guide, x),
         lambda: exact_bound(model, guide, x, elbo),
