@@ -1,4 +1,4 @@
-"""Exact bounds and gradients for linear-Gaussian pairs, and the exact held against Monte Carlo."""
+"""The exact expected loss of a linear-Gaussian pair, and its check against Monte Carlo."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,13 +10,13 @@ from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
-from pyro_avae.affine import AffineFactor, read_pair
-from pyro_avae.double_precision import in_double
+from pyro_avae.linear_gaussian.reading import AffineFactor, read_pair
+from pyro_avae.linear_gaussian.double_precision import in_double
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError
-from pyro_avae.verification import BoundCheck, check_bound
+from pyro_avae.linear_gaussian.verification import BoundCheck, check_bound
 
-__all__ = ["BoundCheck", "exact_bound", "exact_second_moment", "exact_terms", "verify_bound"]
+__all__ = ["exact_bound", "exact_second_moment", "exact_terms", "verify_bound"]
 
 Program = Callable[..., Any]
 

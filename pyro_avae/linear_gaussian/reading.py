@@ -12,7 +12,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyro_avae.errors import InputError
-from pyro_avae.hidden_randomness import no_other_randomness
+from pyro_avae.linear_gaussian.hidden_randomness import no_other_randomness
 
 __all__ = ["AffineFactor", "read_pair"]
 

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from pyro_avae.double_precision import trainable_parameters
+from pyro_avae.linear_gaussian.double_precision import trainable_parameters
 from pyro_avae.errors import InputError
 
 __all__ = ["BoundCheck", "CheckRow", "check_bound"]
