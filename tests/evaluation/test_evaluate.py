@@ -1,5 +1,6 @@
 """The whole evaluation on a trained pair: what it says, that it repeats, and that it leaves no trace."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -91,6 +92,27 @@ def test_another_seed_is_another_attack(result: dict, trained) -> None:
     other = evaluate(trained.model, trained.guide, trained.data, seed=1, **QUICK)
     assert other["log_likelihood"] != result["log_likelihood"]
     assert other["mse"] == result["mse"]
+
+
+def test_the_batch_size_changes_no_average(result: dict, trained) -> None:
+    small = evaluate(trained.model, trained.guide, trained.data, batch_size=7, **QUICK)
+    assert small["sse"] == pytest.approx(result["sse"], rel=1e-5)
+    for task in ("digit", "color"):
+        assert small["tasks"][task]["accuracy"]["0.0"] == result["tasks"][task]["accuracy"]["0.0"]
+    assert small["bound"]["z"] == pytest.approx(result["bound"]["z"], rel=1e-5)  # in closed form: nothing is drawn
+
+
+@pytest.mark.cuda
+def test_cuda_agrees_with_the_cpu(result: dict, trained) -> None:
+    before = torch.cuda.get_rng_state()
+    model, guide = copy.deepcopy((trained.model, trained.guide))
+    there = evaluate(model.cuda(), guide.cuda(), trained.data.to("cuda"), **QUICK)
+    assert torch.equal(before, torch.cuda.get_rng_state())
+    assert there["sse"] == pytest.approx(result["sse"], rel=1e-3)
+    # Rounding may move an image or two of the sixty across a boundary.
+    for epsilon in ("0.0", "0.02"):
+        pair = (there["tasks"]["digit"]["accuracy"][epsilon], result["tasks"]["digit"]["accuracy"][epsilon])
+        assert abs(pair[0] - pair[1]) <= 3 / 60
 
 
 def test_autoattack_runs_beside_pgd(trained) -> None:
