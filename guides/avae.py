@@ -92,6 +92,9 @@ class AVAEGuide(AmortizedGuide):
     def forward(self, x: Tensor) -> Tensor:
         """Run the program on the data ``x`` ``(B, *event)`` and return z."""
         register_parameters(self)
+        if isinstance(self.model, nn.Module):
+            # Before the decoder runs here: what was loaded into the store has to reach it first.
+            register_parameters(self.model)
         encode: Callable[[Tensor], TorchDistribution] = partial(self.posterior, event_dim=x.dim() - 1)
         with pyro.plate(PLATE, len(x)):
             z = latent = pyro.sample(Z, encode(x))

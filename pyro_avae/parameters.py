@@ -5,6 +5,7 @@ from weakref import WeakKeyDictionary
 
 import pyro
 import torch
+from pyro.params.param_store import ParamStoreDict
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import nn
@@ -35,11 +36,24 @@ def register_parameters(module: nn.Module) -> None:
         name = _names[module] = f"{type(module).__name__}_{next(_serial)}"
     store = pyro.get_param_store()
     for key, parameter in module.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        stored = pyro.param(f"{name}.{key}", parameter)
-        if stored is not parameter:
-            with torch.no_grad():
-                parameter.copy_(stored)
-            store[f"{name}.{key}"] = parameter
+        if parameter.requires_grad:
+            _put(store, f"{name}.{key}", parameter)
             pyro.param(f"{name}.{key}", parameter)
+
+
+def _put(store: ParamStoreDict, name: str, parameter: nn.Parameter) -> None:
+    """Make the parameter itself, and no copy of it, what the store holds under the name."""
+    if name in store:
+        stored = store[name]
+        if stored is parameter:
+            return
+        with torch.no_grad():
+            parameter.copy_(stored)
+        del store[name]
+    store[name] = parameter
+    stored = store[name]
+    if stored is not parameter:
+        # The store makes tensors contiguous (weights in channels_last are not): the optimiser would train the copy.
+        del store._param_to_name[stored]
+        store._params[name] = parameter
+        store._param_to_name[parameter] = name
