@@ -83,8 +83,11 @@ class PPCA(VAE):
             InputError: ``latent_dim`` not in 1..D-1, x not a finite ``(N, D)``, or data that lie in an L-dimensional
                 subspace, for which the likelihood is unbounded.
         """
-        if x.dim() != 2 or len(x) < 2 or not bool(x.isfinite().all()):
-            raise InputError(f"x: expected finite data of shape (N, D) with N >= 2, got shape {tuple(x.shape)}")
+        if x.dim() != 2 or len(x) < 2 or not x.is_floating_point() or not bool(x.isfinite().all()):
+            raise InputError(
+                f"x: expected finite floating-point data of shape (N, D) with N >= 2, got shape {tuple(x.shape)} of"
+                f" {x.dtype}"
+            )
         data_dim = x.shape[1]
         if not 1 <= latent_dim < data_dim:
             raise InputError(f"latent_dim: expected 1 <= L < D = {data_dim}, got {latent_dim}")
