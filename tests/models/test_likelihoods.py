@@ -1,0 +1,78 @@
+"""Likelihoods, against their densities by hand and by numeric integration."""
+
+import math
+
+import pytest
+import torch
+
+from pyro_avae.errors import InputError
+from pyro_avae.models import Gaussian, bernoulli, continuous_bernoulli
+
+F64 = torch.float64
+#: Some tens of roundings.
+ROUNDING = 1e3 * torch.finfo(F64).eps
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("nu", [1e-6, 0.05, 0.5, 1, 30.0, 1e4])
+def test_the_gaussian_has_variance_nu(nu, learned):
+    likelihood = Gaussian(obs_variance=nu, learned=learned)
+    out, x = torch.rand(3, 2, dtype=F64), torch.rand(3, 2, dtype=F64)
+    log_prob = likelihood(out).log_prob(x)
+    expected = -((x - out) ** 2) / (2 * nu) - 0.5 * math.log(2 * math.pi * nu)
+    # a learned nu is kept in float32, as the softplus of a number of size up to max(nu, 1, log(1/nu)) < 14 max(nu, 1)
+    rounding = 100 * torch.finfo(torch.float32).eps if learned else ROUNDING
+    torch.testing.assert_close(log_prob.detach(), expected, rtol=rounding, atol=rounding * float(expected.abs().max()))
+    assert [name for name, _ in likelihood.named_parameters()] == (["raw"] if learned else [])
+    assert float(torch.as_tensor(likelihood.obs_variance, dtype=F64).detach()) == pytest.approx(nu, rel=rounding)
+
+
+def test_the_gradient_of_a_learned_nu():
+    likelihood = Gaussian(obs_variance=0.5, learned=True).double()
+    out, x = torch.rand(3, 2, dtype=F64), torch.rand(3, 2, dtype=F64)
+    (grad,) = torch.autograd.grad(likelihood(out).log_prob(x).sum(), likelihood.raw)
+    nu = likelihood.obs_variance.detach()
+    # d nu / d raw = sigmoid(raw) = 1 - exp(-nu)
+    expected = (((x - out) ** 2 / (2 * nu**2) - 1 / (2 * nu)).sum()) * (1 - torch.exp(-nu))
+    torch.testing.assert_close(grad, expected, rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("raw", [-1e4, -100.0, 100.0, 1e4])
+def test_a_learned_nu_far_out_does_not_become_nan(raw):
+    likelihood = Gaussian(learned=True).double()
+    with torch.no_grad():
+        likelihood.raw.fill_(raw)
+    if raw > -745:  # exp(-745) is the smallest float64; beyond it a variance of zero is refused by name
+        assert bool(likelihood(torch.zeros(1, dtype=F64)).log_prob(torch.zeros(1, dtype=F64)).isfinite())
+    else:
+        with pytest.raises(ValueError, match="scale"):
+            likelihood(torch.zeros(1, dtype=F64))
+
+
+def test_the_bernoulli_by_hand():
+    logits, x = torch.randn(3, 4, dtype=F64), torch.randint(0, 2, (3, 4)).double()
+    probability = 1 / (1 + torch.exp(-logits))
+    expected = x * probability.log() + (1 - x) * (1 - probability).log()
+    torch.testing.assert_close(bernoulli(logits).log_prob(x), expected, rtol=ROUNDING, atol=ROUNDING)
+    torch.testing.assert_close(bernoulli(logits).mean, probability, rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("logit", [-8.0, -1.0, 0.3, 5.0])
+def test_the_continuous_bernoulli_is_normalised(logit):
+    """Simpson's rule on 2001 points: an error of h^4/180 |f''''| < 1e-13 * 8^4 * |f|."""
+    likelihood = continuous_bernoulli(torch.tensor(logit, dtype=F64))
+    grid = torch.linspace(0, 1, 2001, dtype=F64)
+    density = likelihood.log_prob(grid).exp()
+    weights = torch.full_like(grid, 2 / 3) + (torch.arange(2001) % 2) * 2 / 3
+    weights[0] = weights[-1] = 1 / 3
+    assert float((weights * density).sum() / 2000) == pytest.approx(1.0, abs=1e-8)
+    assert float((weights * density * grid).sum() / 2000) == pytest.approx(float(likelihood.mean), abs=1e-8)
+    log_ratio = likelihood.log_prob(torch.ones((), dtype=F64)) - likelihood.log_prob(torch.zeros((), dtype=F64))
+    assert float(log_ratio) == pytest.approx(logit, rel=ROUNDING)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.5, math.nan, math.inf, -math.inf, "1", None, True, torch.tensor(0.5)])
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_variance_that_is_none_is_refused(value, learned):
+    with pytest.raises(InputError, match=r"\Aobs_variance: expected a [^\n]*number above 0, got [^\n]+\Z"):
+        Gaussian(obs_variance=value, learned=learned)
