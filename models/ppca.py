@@ -47,8 +47,8 @@ class PPCA(VAE):
 
     Example:
         >>> ppca = PPCA(torch.tensor([[1.0], [0.0]]), obs_variance=1.0)
-        >>> ppca.log_evidence(torch.zeros(1, 2))
-        tensor([-2.1845], grad_fn=<MultivariateNormalLogProb...>)
+        >>> ppca.log_evidence(torch.zeros(1, 2)).detach()
+        tensor([-2.1845])
     """
 
     def __init__(

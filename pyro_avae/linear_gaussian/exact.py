@@ -10,10 +10,10 @@ from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
-from pyro_avae.linear_gaussian.reading import AffineFactor, read_pair
-from pyro_avae.linear_gaussian.double_precision import in_double
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError
+from pyro_avae.linear_gaussian.double_precision import in_double
+from pyro_avae.linear_gaussian.reading import AffineFactor, read_pair
 from pyro_avae.linear_gaussian.verification import BoundCheck, check_bound
 
 __all__ = ["exact_bound", "exact_second_moment", "exact_terms", "verify_bound"]

@@ -9,8 +9,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from pyro_avae.linear_gaussian.double_precision import trainable_parameters
 from pyro_avae.errors import InputError
+from pyro_avae.linear_gaussian.double_precision import trainable_parameters
 
 __all__ = ["BoundCheck", "CheckRow", "check_bound"]
 
