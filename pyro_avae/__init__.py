@@ -3,7 +3,8 @@
 from pyro_avae._checkout import find_siblings
 from pyro_avae.auxiliary import auxiliary
 from pyro_avae.elbo import AVAE_ELBO
+from pyro_avae.loading import load
 
-__all__ = ["AVAE_ELBO", "auxiliary"]
+__all__ = ["AVAE_ELBO", "auxiliary", "load"]
 
 find_siblings(__file__)

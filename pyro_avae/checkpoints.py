@@ -63,7 +63,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = KEPT) -
         **checkpoint.facts,
     }
     write_json(path, {**document, "sha256": _digest(document)})
-    _remove_old(folder, keep)
+    _remove_old(folder, path, keep)
     return path
 
 
@@ -114,12 +114,16 @@ def _saved(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*.json") if _NAME.fullmatch(path.name))
 
 
-def _remove_old(folder: Path, keep: int) -> None:
-    """Remove all but the newest, and what killed writes left behind."""
+def _remove_old(folder: Path, newest: Path, keep: int) -> None:
+    """Remove all but the newest up to the one just written, and what killed writes left behind.
+
+    Later ones are there only if they are damaged and training went back behind them: they do not count, and stay.
+    """
     saved = _saved(folder)
-    for path in saved[: max(len(saved) - keep, 0)]:
+    done = saved.index(newest) + 1
+    for path in saved[: max(done - keep, 0)]:
         path.unlink(missing_ok=True)
-    kept = {path.stem for path in saved[-keep:]}
+    kept = {path.stem for path in saved[max(done - keep, 0) :]}
     for path in (*folder.glob("step-*.safetensors"), *folder.glob(".step-*.tmp")):
         if path.stem not in kept:
             path.unlink(missing_ok=True)

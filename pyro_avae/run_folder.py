@@ -20,7 +20,15 @@ log = logging.getLogger(__name__)
 #: One line of ``log.jsonl``: ``step``, ``loss``, each term of the bound, ...
 Row = dict[str, float | None]
 
-_OURS = {"config.json", ".config.json.tmp", "checkpoints", "log.jsonl", ".log.jsonl.tmp", "tensorboard"}
+_OURS = {
+    "config.json",
+    ".config.json.tmp",
+    "checkpoints",
+    "log.jsonl",
+    ".log.jsonl.tmp",
+    "tensorboard",
+    "evaluation.json",
+}
 
 
 class RunFolder:

@@ -1,0 +1,46 @@
+"""Options of the command line made of what a setting may be."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from pyro_avae.errors import InputError
+from pyro_avae.kinds import Integer, IntegerList, Kind
+from pyro_avae.settings import setting_infos
+
+__all__ = ["COUNT", "add_setting", "option", "reader"]
+
+#: Counts, such as steps between checkpoints.
+COUNT = Integer(1, 10**12)
+
+
+def reader(name: str, kind: Kind) -> Callable[[str], Any]:
+    """What argparse calls on an option's text: the value, or the error to which argparse adds the option's name."""
+
+    def read(text: str) -> Any:
+        try:
+            return kind.read(name, text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error).removeprefix(f"{name}: ")) from None
+
+    return read
+
+
+def option(name: str) -> str:
+    """``--batch-size`` for the setting ``batch_size``."""
+    return f"--{name.replace('_', '-')}"
+
+
+def add_setting(parser: argparse.ArgumentParser, name: str, **changes: Any) -> None:
+    """An option for a setting. Left out, it is absent from the arguments, so that a resumed run can tell."""
+    info = setting_infos()[name]
+    several = isinstance(info.kind, IntegerList)
+    kind = info.kind.item if isinstance(info.kind, IntegerList) else info.kind
+    parser.add_argument(
+        option(name),
+        type=reader(option(name), kind),
+        nargs="+" if several else None,
+        metavar=kind.metavar,
+        default=argparse.SUPPRESS,
+        **{"help": info.help, **changes},
+    )

@@ -1,0 +1,184 @@
+"""``pyro-avae train``: a run of one method on one data set, in a folder of its own."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pyro_avae.checkpoints import newest_checkpoint
+from pyro_avae.data import DATASETS, load_dataset
+from pyro_avae.data.paths import shown, user_path
+from pyro_avae.devices import as_device, default_device
+from pyro_avae.errors import InputError
+from pyro_avae.experiments.defaults import DATASET_DEFAULTS, settings_for
+from pyro_avae.experiments.methods import METHODS, builder_of
+from pyro_avae.experiments.options import COUNT, add_setting, option, reader
+from pyro_avae.experiments.parts import ARCHITECTURES, LIKELIHOODS
+from pyro_avae.randomness import isolated, stream_seed
+from pyro_avae.run_folder import RunFolder
+from pyro_avae.settings import Settings, setting_infos
+from pyro_avae.training import FitResult, fit
+from pyro_avae.triple import Triple, as_triple, import_builder
+
+__all__ = ["add_arguments", "make_importable", "make_triple", "run"]
+
+#: Settings that the data decide, or that follow from others.
+_NO_OPTION = ("image_shape", "builder")
+
+_HELP = {
+    "method": f"{', '.join(METHODS)}, or module:function of your own: settings -> (model, guide, elbo)",
+    "dataset": f"{', '.join(DATASETS)}, folder:PATH",
+    "likelihood": ", ".join(LIKELIHOODS),
+    "architecture": ", ".join(ARCHITECTURES),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options: one for each setting, and those of this one call."""
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder, new or empty")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out; settings left out are that run's, others must equal it",
+    )
+    for name in setting_infos():
+        if name not in _NO_OPTION:
+            add_setting(parser, name, help=_help(name))
+    parser.add_argument("--device", default=None, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    for name, default, meaning in (
+        ("checkpoint_every", 1000, "steps between checkpoints"),
+        ("log_every", 100, "steps between logged ones"),
+    ):
+        read = reader(option(name), COUNT)
+        parser.add_argument(
+            option(name), type=read, default=default, metavar="N", help=f"{meaning} (default: {default})"
+        )
+    parser.add_argument("--no-progress", action="store_true", help="show no progress")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns the exit status."""
+    given = {name: value for name, value in vars(args).items() if name in setting_infos()}
+    if given.get("data_root") is not None:
+        given["data_root"] = str(user_path(given["data_root"]))
+    folder = RunFolder(args.out)
+    device = as_device(args.device or default_device())
+    settings = _settings_to_resume(folder, given) if args.resume else None
+    if settings is None:
+        settings = _new_settings(given)
+        if not args.resume and not folder.is_empty():
+            folder.begin()
+    elif _is_finished(folder, settings):
+        print(f"{shown(folder.path)}: already finished, {settings.steps} steps")
+        return 0
+    data = load_dataset(settings.dataset, root=settings.data_root, device=device, limit=settings.limit)
+    if args.resume and folder.config.exists() and settings.image_shape != data.shape:
+        raise InputError(f"image_shape: the run in {shown(folder.path)} has {settings.image_shape}, got {data.shape}")
+    settings = replace(settings, image_shape=data.shape)
+    model, guide, elbo = make_triple(settings)
+    result = fit(
+        model,
+        guide,
+        data,
+        elbo=elbo,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        lr=settings.lr,
+        seed=settings.seed,
+        device=device,
+        out=folder,
+        resume=args.resume,
+        settings=settings,
+        checkpoint_every=args.checkpoint_every,
+        log_every=args.log_every,
+        progress=not args.no_progress,
+    )
+    print(_summary(settings, result, folder))
+    return 0
+
+
+def _help(name: str) -> str:
+    """What the setting means, and its default where it has one."""
+    default = getattr(Settings(), name)
+    meaning = _HELP.get(name, setting_infos()[name].help)
+    if default is None:
+        return meaning
+    shown_default = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    special = [
+        f"{values[name]} for {of}"
+        for of, values in (*DATASET_DEFAULTS.items(), *((m, method.defaults) for m, method in METHODS.items()))
+        if name in values
+    ]
+    return f"{meaning} (default: {'; '.join([str(shown_default), *special])})"
+
+
+def make_triple(settings: Settings) -> Triple:
+    """The settings' (model, guide, ELBO), its initial parameters drawn from the stream of the run's seed.
+
+    Raises:
+        InputError: settings that the method cannot use, or networks that do not fit into memory.
+    """
+    path = settings.builder or builder_of(settings.method)
+    builder = import_builder(path)
+    with isolated(stream_seed(settings.seed, "parameters")):
+        try:
+            return as_triple(builder(settings), what=path)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "alloc" not in str(error):
+                raise
+            raise InputError(
+                f"hidden, latent_dim: networks of widths {settings.hidden} and {settings.latent_dim} latents do not"
+                " fit into memory"
+            ) from error
+
+
+def _new_settings(given: Mapping[str, Any]) -> Settings:
+    settings = settings_for(given)
+    if ":" in settings.method and settings.method not in METHODS:
+        make_importable()
+    settings = replace(settings, builder=builder_of(settings.method))
+    if settings.dataset.startswith("folder:"):
+        path = user_path(settings.dataset.removeprefix("folder:"))
+        settings = replace(settings, dataset=f"folder:{path}")
+    return settings
+
+
+def make_importable() -> None:
+    """Have a module of the current directory found; behind all others, so that it hides none of Python's own."""
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+
+
+def _settings_to_resume(folder: RunFolder, given: Mapping[str, Any]) -> Settings | None:
+    """The settings of the run in ``folder``, or None where there is none yet; ``given`` ones must equal them."""
+    if folder.is_empty() or not folder.config.exists():
+        return None
+    stored = folder.read_settings()
+    asked = replace(stored, **{name: value for name, value in given.items() if name != "dataset"})
+    if "dataset" in given:
+        asked = replace(asked, dataset=_new_settings({"dataset": given["dataset"]}).dataset)
+    different = stored.first_difference(asked)
+    if different is not None:
+        raise InputError(
+            f"{option(different)}: the run in {shown(folder.path)} has {getattr(stored, different)!r}, got"
+            f" {getattr(asked, different)!r}; leave it out, or train into another folder"
+        )
+    if stored.builder is not None and ":" in stored.method:
+        make_importable()
+    return asked
+
+
+def _is_finished(folder: RunFolder, settings: Settings) -> bool:
+    checkpoint = newest_checkpoint(folder.checkpoints)
+    return checkpoint is not None and checkpoint.step >= settings.steps
+
+
+def _summary(settings: Settings, result: FitResult, folder: RunFolder) -> str:
+    loss = result.history[-1]["loss"]
+    return (
+        f"{settings.method} on {settings.dataset}: {result.steps} steps,"
+        f" {1e3 * result.seconds / result.steps:.1f} ms each, loss {loss:.2f} nats per image; {shown(folder.path)}"
+    )

@@ -1,0 +1,106 @@
+"""One step of SVI, and what it tells of itself without making the device wait."""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+
+__all__ = ["NonFiniteError", "SVIStep"]
+
+
+class NonFiniteError(FloatingPointError):
+    """The loss, or a parameter, became NaN or infinite."""
+
+
+class SVIStep:
+    """Calling it on a batch does one step: loss, gradients, optimiser.
+
+    The loss of a Pyro ELBO is summed over the batch; it is divided by the number of images here, once. The terms of
+    the bound are caught as the loss is computed, where the ELBO has ``evaluate``: nothing is computed twice, and they
+    sum to minus the loss. A step whose loss is not finite is noted on the device, its terms with it;
+    :meth:`row` finds it.
+
+    Args:
+        model: a Pyro model that is a module.
+        guide: the same.
+        elbo: any Pyro ELBO. It is copied, not changed.
+        optimizer: of the parameters of both.
+        device: where the loss is.
+    """
+
+    def __init__(
+        self, model: nn.Module, guide: nn.Module, elbo: ELBO, optimizer: torch.optim.Optimizer, device: torch.device
+    ) -> None:
+        # Any: terms are reported where an ELBO has them, and Pyro's own have none.
+        self._elbo: Any = copy.copy(elbo)
+        self._caught: list[Any] = []
+        if hasattr(self._elbo, "evaluate"):
+            evaluate = self._elbo.evaluate
+
+            def caught(*args: Any, **kwargs: Any) -> Any:
+                terms = evaluate(*args, **kwargs)
+                self._caught[:] = [terms]
+                return terms
+
+            self._elbo.evaluate = caught
+        self._loss = self._elbo(model, guide)
+        self._optimizer = optimizer
+        self._ok = torch.ones((), dtype=torch.bool, device=device)
+        self._good_steps = torch.zeros((), dtype=torch.int64, device=device)
+        self._names: list[str] = []
+        self._values = torch.zeros(0, device=device)
+        self._entropy: dict[str, Tensor] = {}
+
+    def __call__(self, x: Tensor, *, with_entropy: bool = False) -> None:
+        """One step on the batch ``x``; ``with_entropy`` has the next row show the entropies that the bound leaves out.
+
+        Those change during training where the likelihood is learned or has no location-scale form.
+        """
+        if hasattr(self._elbo, "with_entropy"):
+            self._elbo.with_entropy = with_entropy
+        self._caught.clear()
+        self._optimizer.zero_grad()
+        loss = self._loss(x) / len(x)
+        loss.backward()
+        self._note(loss.detach(), len(x))
+        self._optimizer.step()
+
+    def row(self, *, before: int) -> dict[str, float]:
+        """The loss and the terms of the last step, means per image in nats. Here the device is waited for.
+
+        Args:
+            before: how many steps were done before this object's first.
+
+        Raises:
+            NonFiniteError: the loss was not finite at some step; its number and the term are named.
+        """
+        good, good_steps, *values = torch.cat(
+            [self._ok[None].double(), self._good_steps[None].double(), self._values.double()]
+        ).tolist()
+        row = dict(zip(self._names, values, strict=True))
+        if not good:
+            # A term rather than the loss, which is not finite as soon as a term is not.
+            candidates = [*list(row.items())[1:], *row.items()]
+            name, value = next(((n, v) for n, v in candidates if not math.isfinite(v)), ("loss", math.nan))
+            terms = ", ".join(f"{n} {v:.4g}" for n, v in row.items())
+            raise NonFiniteError(
+                f"step {before + int(good_steps)}: the term {name!r} of the loss is {value} ({terms}); try a smaller lr"
+            )
+        return {**row, **{name: float(value) for name, value in self._entropy.items()}}
+
+    def _note(self, loss: Tensor, count: int) -> None:
+        """Keep this step's loss and terms, unless an earlier step's were not finite: then keep those."""
+        named, self._entropy = {"loss": loss}, {}
+        for terms in self._caught:
+            named.update({name: term.detach() / count for name, term in terms.sites.items()})
+            self._entropy = {f"{name}_entropy": term / count for name, term in terms.entropy.items()}
+        values = torch.stack([value.to(loss.dtype) for value in named.values()])
+        finite = values.isfinite().all()
+        if list(named) == self._names:
+            values = torch.where(self._ok, values, self._values)
+        self._names, self._values = list(named), values
+        self._good_steps += self._ok
+        self._ok = self._ok & finite

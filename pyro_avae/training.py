@@ -1,0 +1,279 @@
+"""The SVI loop."""
+
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+
+from pyro_avae.batches import EpochOrder, TrainingData, as_source
+from pyro_avae.checkpoints import Checkpoint, save_checkpoint
+from pyro_avae.devices import as_device
+from pyro_avae.elbo import AVAE_ELBO
+from pyro_avae.errors import InputError
+from pyro_avae.interrupt import Interrupted, StopRequest, deferred_signals
+from pyro_avae.progress import Reporter, Silent, default_reporter
+from pyro_avae.randomness import isolated, stream_seed
+from pyro_avae.run_folder import Row, RunFolder
+from pyro_avae.settings import Settings, setting_infos
+from pyro_avae.svi_step import NonFiniteError, SVIStep
+from pyro_avae.training_log import TrainingLog
+from pyro_avae.training_state import TrainingState, trainable, watched
+
+if TYPE_CHECKING:
+    from pyro_avae.data import ImageData, Split
+
+__all__ = ["FitResult", "NonFiniteError", "fit"]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What :func:`fit` gives back.
+
+    Attributes:
+        history: the logged steps, ``{"step", "loss", "x", "z", ...}``: means per image of one batch, in nats. The
+            terms sum to minus the loss; ``x_aux_entropy`` is no part of it; a learned ``rho`` or ``obs_variance`` is
+            there too.
+        steps: how many were done in all, those before a resume included.
+        seconds: how long they took.
+    """
+
+    history: list[Row]
+    steps: int
+    seconds: float
+
+
+def fit(
+    model: nn.Module,
+    guide: nn.Module,
+    data: "ImageData | Split | TrainingData | Tensor",
+    *,
+    elbo: ELBO | None = None,
+    steps: int,
+    batch_size: int = 64,
+    lr: float = 1e-4,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    out: str | Path | RunFolder | None = None,
+    resume: bool = False,
+    settings: Settings | None = None,
+    checkpoint_every: int = 1000,
+    log_every: int = 100,
+    progress: bool | Reporter = False,
+    callbacks: Sequence[Callable[[Row], None]] = (),
+) -> FitResult:
+    r"""Train a pair by SVI: Adam on :math:`\frac1B\,` ``elbo(model, guide)(x)``.
+
+    One seed fixes data order, colours and noise (initial parameters are the caller's). The caller's random state,
+    Pyro's validation and the modules' training mode are afterwards as before. The first step runs with Pyro's
+    validation on, the others without. The device is waited for at logged and saved steps alone.
+
+    With ``out``, training writes checkpoints, ``log.jsonl`` and TensorBoard curves there (see
+    :class:`~pyro_avae.run_folder.RunFolder`), and Ctrl-C or SIGTERM save before they stop it. ``resume=True`` goes on
+    from the newest intact checkpoint: on a CPU with the parameters, bit for bit, of a run that was never stopped.
+
+    Args:
+        model: a Pyro model that is a module.
+        guide: a Pyro guide that is a module; parameters that both have are trained once.
+        data: an ``ImageData`` (its training split is used), a ``Split``, or a float tensor ``(N, *event)``.
+        elbo: any Pyro ELBO; :class:`~pyro_avae.AVAE_ELBO` by default.
+        steps: how many gradient steps in all, those of a resumed run included.
+        batch_size: images in a step; all of them where there are fewer.
+        lr: Adam's learning rate.
+        seed: the run's seed.
+        device: where to train; the modules are moved there. By default where the model is.
+        out: a new or empty folder.
+        resume: go on with the run in ``out``.
+        settings: written into ``out`` as ``config.json``, which is what :func:`pyro_avae.load` needs.
+        checkpoint_every: steps between checkpoints; one is made at the end in any case. The last two are kept.
+        log_every: steps between logged ones; the first and the last are logged in any case.
+        progress: show a bar (a few lines where stderr is no terminal), or a reporter of one's own.
+        callbacks: each called with every logged row.
+
+    Raises:
+        InputError: arguments out of range, modules without parameters, a folder that is not empty, or a checkpoint of
+            another run.
+        NonFiniteError: the loss stopped being finite; the step and the first such term are named.
+        Interrupted: a signal came; a ``KeyboardInterrupt``.
+        OSError: a checkpoint cannot be written; earlier ones are intact.
+
+    Example:
+        >>> from pyro_avae.guides import AmortizedGuide, LinearEncoder
+        >>> from pyro_avae.models import VAE
+        >>> _ = torch.manual_seed(0)
+        >>> model, guide = VAE(nn.Linear(1, 4), latent_dim=1), AmortizedGuide(LinearEncoder(4, 1))
+        >>> result = fit(model, guide, torch.randn(50, 1) * torch.ones(4), steps=300, lr=0.02)
+        >>> result.history[-1]["loss"] < result.history[0]["loss"]
+        True
+    """
+    for name, value in (("steps", steps), ("batch_size", batch_size), ("lr", lr), ("seed", seed)):
+        setting_infos()[name].kind.check(name, value)
+    for name, value in (("checkpoint_every", checkpoint_every), ("log_every", log_every)):
+        setting_infos()["steps"].kind.check(name, value)
+    folder = RunFolder(out) if isinstance(out, str | Path) else out
+    if resume and folder is None:
+        raise InputError("resume: expected out, the folder of the run to go on with")
+    loop = _Loop(model, guide, data, elbo or AVAE_ELBO(), batch_size=batch_size, lr=lr, seed=seed, device=device)
+    found = _open(folder, settings, resume=resume)
+    if progress is True:
+        progress = default_reporter()
+    reporter = progress or Silent()
+    with ExitStack() as stack:
+        stack.enter_context(isolated(stream_seed(seed, "noise"), loop.device))
+        stack.enter_context(_training_mode(model, guide))
+        loop.start(folder, found)
+        stack.callback(loop.log.close)
+        request = stack.enter_context(deferred_signals(enabled=folder is not None))
+        reporter.start(loop.step, steps)
+        stack.callback(reporter.stop)
+        for row in loop.run(steps, log_every=log_every, checkpoint_every=checkpoint_every, request=request):
+            if row is None:
+                reporter.advance(loop.step)
+                continue
+            reporter.log(row)
+            for callback in callbacks:
+                callback(row)
+    return FitResult(loop.log.rows, loop.step, loop.seconds)
+
+
+class _Loop:
+    """The state of one call of :func:`fit`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        data: Any,
+        elbo: ELBO,
+        *,
+        batch_size: int,
+        lr: float,
+        seed: int,
+        device: str | torch.device | None,
+    ) -> None:
+        for name, module in (("model", model), ("guide", guide)):
+            if not isinstance(module, nn.Module):
+                raise InputError(f"{name}: expected a torch.nn.Module, got {type(module).__name__}")
+        if not trainable(model, guide):
+            raise InputError("model and guide: expected parameters to train, found none that requires grad")
+        self.device = _move(model, guide, device)
+        self.modules = (model, guide)
+        self.source = as_source(data, self.device)
+        self.order = EpochOrder(len(self.source), min(batch_size, len(self.source)), seed=seed, device=self.device)
+        fused = self.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.Adam(trainable(model, guide).values(), lr=lr, fused=fused or None)
+        self.svi = SVIStep(model, guide, elbo, optimizer, self.device)
+        self.augmentation = torch.Generator(self.device).manual_seed(stream_seed(seed, "augmentation"))
+        self.state = TrainingState(model, guide, optimizer, self.augmentation, self.device)
+        self.seed = seed
+        self.facts = {"batch_size": self.order.batch_size, "lr": lr, "seed": seed, "images": len(self.source)}
+        self.step = self.first = self.saved = 0
+        self.seconds = 0.0
+        self.folder: RunFolder | None = None
+        self.log = TrainingLog(None)
+
+    def start(self, folder: RunFolder | None, found: Checkpoint | None) -> None:
+        """Begin, or go on from a checkpoint."""
+        if found is not None:
+            self._restore(found)
+        self.folder = folder
+        self.log = TrainingLog(folder, last_step=self.step)
+
+    def run(self, steps: int, *, log_every: int, checkpoint_every: int, request: StopRequest) -> Iterator[Row | None]:
+        """Train up to ``steps``; yields after each step, the row where it is a logged one."""
+        began, before = time.monotonic(), self.seconds
+        while self.step < steps:
+            done = self.step + 1
+            logged = done == 1 or done == steps or done % log_every == 0
+            self._one(validate=self.step == self.first, with_entropy=logged)
+            self.seconds = before + time.monotonic() - began
+            row = None
+            if logged:
+                row = self._row()
+                self.log.write(row)
+            if done == steps or done % checkpoint_every == 0 or request.signum is not None:
+                self._save()
+            yield row
+            if request.signum is not None and done < steps:
+                raise Interrupted(request.signum, done)
+
+    def _one(self, *, validate: bool, with_entropy: bool) -> None:
+        with pyro.validation_enabled(validate):
+            x, _ = self.source.batch(self.order(self.step), self.augmentation)
+            self.svi(x, with_entropy=with_entropy)
+        self.step += 1
+
+    def _row(self) -> Row:
+        learned = watched(self.modules)
+        return {"step": self.step, **self.svi.row(before=self.first), **{n: float(v) for n, v in learned.items()}}
+
+    def _save(self) -> None:
+        if self.folder is None or self.saved == self.step:
+            return
+        self.svi.row(before=self.first)  # refuses a loss that is not finite
+        try:
+            self.state.check_finite()
+        except FloatingPointError as error:
+            raise NonFiniteError(f"step {self.step}: {error}") from None
+        versions = {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__}
+        facts = {"seconds": self.seconds, "device": self.device.type, "fit": self.facts, "versions": versions}
+        save_checkpoint(self.folder.checkpoints, Checkpoint(self.step, self.state.tensors(), facts))
+        self.saved = self.step
+
+    def _restore(self, found: Checkpoint) -> None:
+        then = found.facts.get("fit")
+        for name, value in self.facts.items():
+            if not isinstance(then, dict) or then.get(name) != value:
+                other = then.get(name) if isinstance(then, dict) else None
+                raise InputError(f"{name}: the run to go on with has {other}, got {value}")
+        same_device = found.facts.get("device") == self.device.type
+        self.state.restore(found.tensors, same_device=same_device)
+        if not same_device:
+            # The other device's generators cannot go on here; the step makes the numbers new ones.
+            torch.manual_seed(stream_seed(self.seed, "noise", found.step))
+            self.augmentation.manual_seed(stream_seed(self.seed, "augmentation", found.step))
+        self.step = self.first = self.saved = found.step
+        self.seconds = float(found.facts.get("seconds", 0.0))
+
+
+def _open(folder: RunFolder | None, settings: Settings | None, *, resume: bool) -> Checkpoint | None:
+    if folder is None:
+        return None
+    found = None
+    if resume:
+        found = folder.resume()
+    else:
+        folder.begin()
+    if settings is not None:
+        folder.write_settings(settings)
+    return found
+
+
+def _move(model: nn.Module, guide: nn.Module, device: str | torch.device | None) -> torch.device:
+    """Move both to the device, by default that of the first parameter."""
+    if device is None:
+        return next(iter(trainable(model, guide).values())).device
+    place = as_device(device)
+    model.to(place)
+    guide.to(place)
+    return place
+
+
+@contextmanager
+def _training_mode(*modules: nn.Module) -> Iterator[None]:
+    """Training mode inside, and for every part what it was afterwards."""
+    modes = {part: part.training for module in modules for part in module.modules()}
+    for module in modules:
+        module.train()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
