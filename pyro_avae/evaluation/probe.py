@@ -111,8 +111,10 @@ def fit_probe(
     classes = np.unique(y[kept])
     if len(classes) < 2:
         raise InputError(f"probe: expected at least two classes among the training labels, got {classes.tolist()}")
-    c, held_out_accuracy = _choose(x[kept], y[kept], x[held], y[held], cs)
     estimator = _estimator()
+    c, held_out_accuracy = _choose(estimator, x[kept], y[kept], x[held], y[held], cs)
+    if len(classes) < len(np.unique(y)):  # a class that is in the held-out tenth alone: no start to go on from
+        estimator = _estimator()
     converged = _fit(estimator, x, y, c)
     weight, bias = _logits(estimator, num_classes)
     return LinearProbe(
@@ -142,16 +144,17 @@ def _checked(features: Tensor, labels: Tensor, num_classes: int) -> tuple[np.nda
 
 
 def _choose(
-    x: np.ndarray, y: np.ndarray, held_x: np.ndarray, held_y: np.ndarray, cs: Sequence[float]
+    estimator: Any, x: np.ndarray, y: np.ndarray, held_x: np.ndarray, held_y: np.ndarray, cs: Sequence[float]
 ) -> tuple[float, float]:
     """The C with the highest held-out accuracy, the smallest of several, and that accuracy."""
     best_c, best_accuracy = cs[0], -1.0
-    estimator = _estimator()
     for c in cs:
         _fit(estimator, x, y, c)
         accuracy = float(np.mean(estimator.predict(held_x) == held_y))
         if accuracy > best_accuracy:
             best_c, best_accuracy = c, accuracy
+        if best_accuracy == 1.0:  # nothing can beat it, and a later C loses the tie
+            break
     return best_c, best_accuracy
 
 

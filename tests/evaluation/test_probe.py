@@ -86,6 +86,14 @@ def test_a_class_without_training_images_is_never_predicted(present: list[int]) 
     assert set(logits.argmax(-1).tolist()) == set(present)
 
 
+def test_a_class_in_the_held_out_tenth_alone_is_learned_in_the_end() -> None:
+    features, labels = blobs(2, count=100)
+    only_held = int(np.random.default_rng(0).permutation(100)[0])
+    features[only_held], labels[only_held] = 50.0, 2
+    probe = fit_probe(features, labels, 3)
+    assert int(probe(features[only_held : only_held + 1]).argmax()) == 2
+
+
 def test_a_fit_that_does_not_converge_says_so() -> None:
     features = torch.linspace(-1, 1, 40, dtype=torch.float64)[:, None] * torch.ones(1, 3, dtype=torch.float64)
     # Separable, collinear and all but unregularised: the optimum lies at infinity.
