@@ -1,0 +1,38 @@
+"""``pyro-avae report``: one HTML file of one or more run folders."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pyro_avae.data.paths import shown
+from pyro_avae.devices import as_device
+from pyro_avae.experiments.train import make_importable
+from pyro_avae.report import read_runs, write_report
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="the folder of a run; the first is compared with"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file to write")
+    parser.add_argument("--title", default="Trained pairs, compared", metavar="TEXT", help="heading of the report")
+    parser.add_argument("--device", default="cpu", help="where the pairs run for the pictures (default: cpu)")
+    parser.add_argument("--no-progress", action="store_true", help="show no progress")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report; returns the exit status."""
+    device = str(as_device(args.device))
+    runs = read_runs(args.runs)
+    if any(":" in one.method for one in runs):
+        make_importable()
+    progress = None if args.no_progress else lambda stage: print(f"making {stage}", file=sys.stderr)
+    target = write_report(args.runs, args.out, title=args.title, device=device, progress=progress)
+    for one in runs:
+        for gap in one.gaps:
+            print(f"{one.label}: {gap}", file=sys.stderr)
+    print(f"written to {shown(target)}")
+    return 0
