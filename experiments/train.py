@@ -14,7 +14,7 @@ from pyro_avae.devices import as_device, default_device
 from pyro_avae.errors import InputError
 from pyro_avae.experiments.defaults import DATASET_DEFAULTS, settings_for
 from pyro_avae.experiments.methods import METHODS, builder_of
-from pyro_avae.experiments.options import COUNT, add_setting, option, reader
+from pyro_avae.experiments.options import add_setting, option
 from pyro_avae.experiments.parts import ARCHITECTURES, LIKELIHOODS
 from pyro_avae.randomness import isolated, stream_seed
 from pyro_avae.run_folder import RunFolder
@@ -47,14 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name not in _NO_OPTION:
             add_setting(parser, name, help=_help(name))
     parser.add_argument("--device", default=None, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
-    for name, default, meaning in (
-        ("checkpoint_every", 1000, "steps between checkpoints"),
-        ("log_every", 100, "steps between logged ones"),
-    ):
-        read = reader(option(name), COUNT)
-        parser.add_argument(
-            option(name), type=read, default=default, metavar="N", help=f"{meaning} (default: {default})"
-        )
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
 
 
@@ -91,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
         out=folder,
         resume=args.resume,
         settings=settings,
-        checkpoint_every=args.checkpoint_every,
-        log_every=args.log_every,
+        checkpoint_every=settings.checkpoint_every,
+        log_every=settings.log_every,
         progress=not args.no_progress,
     )
     print(_summary(settings, result, folder))

@@ -75,6 +75,8 @@ class Settings:
     hidden: tuple[int, ...] = _setting((200, 200, 200, 200), IntegerList(_WIDTH, 0, 100), "widths of the hidden layers")
     image_shape: tuple[int, int, int] = _setting((3, 28, 28), IntegerList(_WIDTH, 3, 3), "channels, height, width")
     limit: int | None = _setting(None, Optional(Integer(1, 10**12)), "train on the first N images only")
+    log_every: int = _setting(100, Integer(1, 10**12), "steps between logged ones", defines_run=False)
+    checkpoint_every: int = _setting(1000, Integer(1, 10**12), "steps between checkpoints", defines_run=False)
     data_root: str | None = _setting(
         None,
         Optional(Text("a folder")),

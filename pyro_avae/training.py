@@ -198,10 +198,11 @@ class _Loop:
             if logged:
                 row = self._row()
                 self.log.write(row)
-            if done == steps or done % checkpoint_every == 0 or request.signum is not None:
+            if done == steps or done % checkpoint_every == 0:
                 self._save()
             yield row
             if request.signum is not None and done < steps:
+                self._save()
                 raise Interrupted(request.signum, done)
 
     def _one(self, *, validate: bool, with_entropy: bool) -> None:

@@ -1,0 +1,76 @@
+"""Real processes, really killed: what they saved is there, and the run goes on exactly."""
+
+import json
+import signal
+import time
+
+import pytest
+import torch
+
+from pyro_avae.checkpoints import newest_checkpoint
+
+RUN = ["train", "--rho", "learned", "--hidden", "16", "--latent-dim", "4", "--batch-size", "16", "--limit", "60"]
+RUN += ["--lr", "0.003", "--device", "cpu", "--steps", "600", "--log-every", "5", "--checkpoint-every", "20"]
+RUN += ["--no-progress"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The same run, never stopped."""
+    from pyro_avae.experiments.cli import main
+
+    run = tmp_path_factory.mktemp("whole") / "run"
+    with torch.random.fork_rng(devices=[]):
+        assert main([*RUN, "--out", str(run)]) == 0
+    return run
+
+
+def wait_for_step(run, step):
+    """Until a checkpoint of the step or a later one is there."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        saved = [int(path.stem.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*.json")]
+        if max(saved, default=0) >= step:
+            return
+        time.sleep(0.002)
+    raise AssertionError("no checkpoint in two minutes")
+
+
+def assert_same(run, whole):
+    one, other = (newest_checkpoint(folder / "checkpoints") for folder in (run, whole))
+    assert one.step == other.step == 600 and one.tensors.keys() == other.tensors.keys()
+    assert "model.coupling.raw" in one.tensors
+    for name, tensor in one.tensors.items():
+        assert torch.equal(tensor, other.tensors[name]), name
+    assert (run / "log.jsonl").read_text() == (whole / "log.jsonl").read_text()
+
+
+def test_kill_9_then_resume_equals_the_run_that_was_never_stopped(process, cli, tmp_path, whole):
+    run = tmp_path / "run"
+    running = process(*RUN, "--out", run)
+    wait_for_step(run, 100)
+    running.kill()
+    running.communicate()
+    assert running.returncode == -signal.SIGKILL
+    assert newest_checkpoint(run / "checkpoints").step < 600
+    assert cli("train", "--out", run, "--resume", "--device", "cpu", "--no-progress").status == 0
+    assert_same(run, whole)
+    rhos = [json.loads(line)["rho"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert len(set(rhos)) > 100
+
+
+@pytest.mark.parametrize(
+    ("signum", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
+def test_a_signal_saves_and_has_its_status(process, cli, tmp_path, whole, signum, status):
+    run = tmp_path / "run"
+    running = process(*RUN, "--out", run)
+    wait_for_step(run, 20)
+    running.send_signal(signum)
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == status, (out, err)
+    step = newest_checkpoint(run / "checkpoints").step
+    assert f"stopped by {signal.Signals(signum).name} at step {step}, which is saved" in err
+    assert "Traceback" not in err and len(err.splitlines()) == 1
+    assert cli("train", "--out", run, "--resume", "--device", "cpu", "--no-progress").status == 0
+    assert_same(run, whole)
