@@ -43,11 +43,11 @@ EPSILONS = (0.0, 0.1, 0.2)
 #: are for every method and seed.
 SETTINGS: Mapping[str, Any] = {
     "dataset": "color-digits",
-    "steps": 3000,
+    "steps": 2000,
     "batch_size": 64,
     "lr": 1e-3,
     "latent_dim": 16,
-    "hidden": (128, 128),
+    "hidden": (256,),
     "obs_variance": 0.5,
     "rho": 0.975,
 }
@@ -181,13 +181,15 @@ def _train_and_attack(
 def _show(documents: list[dict[str, Any]], paths: list[Path], report: Path) -> None:
     """Table, sentences, and where the report is."""
     first = documents[0]
-    images, steps = first["num_test_images"], first["steps"]
-    title = f"{first['dataset']}, {steps} steps each; L∞ PGD, {_PGD_STEPS} steps, {_RESTARTS} starts, {images} images"
     console = Console()
-    console.print(comparison_table(documents, title=title))
-    for finding in findings(read_runs(paths)):
-        console.print(finding.sentence, markup=False, highlight=False)
-    console.print(f"written to {shown(report)}", markup=False, highlight=False, soft_wrap=True)
+    console.print(comparison_table(documents, title=f"{first['dataset']}, {first['steps']} steps each"))
+    lines = [
+        f"Attack: L∞ PGD, {_PGD_STEPS} steps, {_RESTARTS} random starts, all {first['num_test_images']} test images.",
+        *(finding.sentence for finding in findings(read_runs(paths))),
+        f"written to {shown(report)}",
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

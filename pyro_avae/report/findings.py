@@ -63,12 +63,14 @@ class Finding:
         reference: label of the run it is compared with.
         task: the task.
         differences: one per radius that both were attacked at.
+        majority: accuracy of always saying the most frequent class, None where it is not known.
     """
 
     run: str
     reference: str
     task: str
     differences: tuple[Difference, ...]
+    majority: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -86,7 +88,19 @@ class Finding:
             for verdict in _VERBS
             if any(d.verdict == verdict for d in self.differences)
         ]
-        return f"{self.task}: against {self.reference}, {self.run} {'; it '.join(clauses)}."
+        return f"{self.task}: against {self.reference}, {self.run} {'; it '.join(clauses)}.{self._below_guessing}"
+
+    @property
+    def _below_guessing(self) -> str:
+        """The radii at which a run that may have gained is still no better than a guess."""
+        if self.majority is None:
+            return ""
+        radii = [f"ε = {float(d.epsilon):g}" for d in self.differences if d.after <= self.majority]
+        if not radii:
+            return ""
+        return (
+            f" At {_listed(radii)} it is no better than always saying the most frequent class ({_cent(self.majority)})."
+        )
 
 
 _VERBS = {
@@ -97,7 +111,12 @@ _VERBS = {
 
 
 def _at(d: Difference) -> str:
-    return f"at ε = {float(d.epsilon):g} ({100 * d.before:.1f} % → {100 * d.after:.1f} %)"
+    return f"at ε = {float(d.epsilon):g} ({_cent(d.before)} → {_cent(d.after)})"
+
+
+def _cent(share: float) -> str:
+    # No line break between a number and its sign.
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _listed(parts: Sequence[str]) -> str:
@@ -130,7 +149,7 @@ def _finding(run: Run, reference: Run, task: str) -> Finding:
         for epsilon in sorted(before, key=float)
         if epsilon in after
     ]
-    return Finding(run.label, reference.label, task, tuple(differences))
+    return Finding(run.label, reference.label, task, tuple(differences), run.tasks[task].get("majority"))
 
 
 def _images(run: Run) -> int:

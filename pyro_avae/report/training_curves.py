@@ -16,6 +16,7 @@ _TITLES = {
     "loss": "loss = −bound",
     "x": "x: E log p(x | z)",
     "z": "z: −KL(q(z | x) ‖ p(z))",
+    "x_aux_entropy": "x_aux_entropy: H[p(x̃ | z)], no part of the loss",
     "z_aux": "z_aux: −E KL(q(z′ | x̃) ‖ p(z′ | z))",
 }
 #: Everything else is in nats per image.
@@ -51,7 +52,14 @@ def training_curves(runs: Sequence[Run]) -> Picture | None:
 def _names(runs: Sequence[Run]) -> list[str]:
     """The loss and every term that any run logged, the loss first."""
     names = {name for run in runs for row in run.log for name in row} - {"step"}
+    names = {name for name in names if name == "loss" or _changes(runs, name)}
     return sorted(names, key=lambda name: (name != "loss", name in _UNITS, name))
+
+
+def _changes(runs: Sequence[Run], name: str) -> bool:
+    """Whether a quantity moves in any run: the entropy of x̃ under a fixed variance, say, is one number throughout."""
+    series = [_series(run, name)[1] for run in runs]
+    return any(len(values) == 1 or not np.allclose(values, values[0], rtol=1e-6) for values in series if len(values))
 
 
 def _series(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
