@@ -144,8 +144,7 @@ def test_the_whole_quickstart_shows_the_gain_in_under_three_minutes(tmp_path: Pa
     assert seconds < 180
     vae, avae = (json.loads((out / method / "evaluation.json").read_text()) for method in METHODS)
     colors = [run["tasks"]["color"]["accuracy"]["0.1"] for run in (vae, avae)]
-    # Measured far apart on every seed tried (below a fifth, above nine tenths); the margin is for another machine's
-    # rounding.
+    # Over seeds 0 to 4: 11 to 14 % and 95 to 100 %. The margin is for another machine's rounding.
     assert colors[1] > 0.85
     assert colors[1] - colors[0] > 0.5
     assert min(run["tasks"]["digit"]["accuracy"]["0.0"] for run in (vae, avae)) > 0.8, "and the digits can be read"
