@@ -39,8 +39,8 @@ __all__ = ["EPSILONS", "METHODS", "SETTINGS", "add_arguments", "quickstart", "ru
 METHODS = ("vae", "avae")
 EPSILONS = (0.0, 0.1, 0.2)
 
-#: Small enough for two CPU cores. Chosen on seed 0 so that the AVAE's gain shows there for real, then run as they are on
-#: seeds 1 to 4: accuracy for color at ε = 0.1 is 11 to 14 % with the VAE and 95 to 100 % with the AVAE on all five.
+#: Small enough for two CPU cores. Chosen on seed 0 so that the AVAE's gain shows there for real, then run as they are
+#: on seeds 1 to 4: accuracy for color at ε = 0.1 is 11 to 14 % with the VAE and 95 to 100 % with the AVAE on all five.
 SETTINGS: Mapping[str, Any] = {
     "dataset": "color-digits",
     "steps": 2000,
