@@ -69,7 +69,10 @@ def read_run(path: str | Path) -> Run:
     config = read_json(folder.config)
     if not isinstance(config, dict):
         raise InputError(f"{shown(folder.config)}: expected a JSON object, got {type(config).__name__}")
-    log = [_numbers(row) for row in folder.read_log()]
+    try:
+        log = [_numbers(row) for row in folder.read_log()]
+    except (UnicodeDecodeError, OverflowError) as error:
+        raise InputError(f"{shown(folder.log)}: expected a line of JSON a step, got a damaged file: {error}") from None
     evaluation = read_evaluation(folder.evaluation) if folder.evaluation.is_file() else None
     gaps = []
     if not log:

@@ -109,6 +109,7 @@ def test_autoattack_stands_beside_pgd(copy, read_page) -> None:
         (lambda run: (run / "config.json").unlink(), "found no config.json"),
         (lambda run: (run / "config.json").write_text("{"), "config.json: expected JSON"),
         (lambda run: (run / "config.json").write_text("[]"), "expected a JSON object, got list"),
+        (lambda run: (run / "log.jsonl").write_bytes(b"\xff\xfe{"), "log.jsonl: expected a line of JSON a step"),
         (lambda run: (run / "evaluation.json").write_text("half"), "evaluation.json: expected JSON"),
         (lambda run: (run / "evaluation.json").write_text("3"), "expected a JSON object, got 3"),
         (lambda run: change(run / "evaluation.json", tasks=[1]), "tasks: expected an object"),
