@@ -155,13 +155,14 @@ def run(*, num_samples: int = 300, seed: int = 0, progress: bool = True) -> int:
     start = time.perf_counter()
     console = Console()
     total = len(list(cases()))
-    rows = track(check_cases(num_samples=num_samples, seed=seed), total=total, console=console, disable=not progress)
-    checked = list(rows)
+    found = check_cases(num_samples=num_samples, seed=seed)
+    checked = list(track(found, total=total, console=console, disable=not progress))
     identities = theorems(seed=seed)
     console.print(_case_table(checked, num_samples))
     console.print(_identity_table(identities))
-    failed = [row.name for row in (*checked, *identities) if not row.passed]
-    number = len(checked) + len(identities)
+    rows: list[CheckedCase | Identity] = [*checked, *identities]
+    failed = [row.name for row in rows if not row.passed]
+    number = len(rows)
     console.print(f"{number - len(failed)} of {number} rows pass ({time.perf_counter() - start:.0f} s)")
     for name in failed:
         console.print(f"FAILED: {name}", style="bold red")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -35,7 +36,7 @@ def swapped_tensors(
         True
     """
     unique = {id(module): module for module in modules}.values()
-    slots = [module._parameters for module in unique] + [m._buffers for m in unique if buffers]  # type: ignore[misc]
+    slots: list[Any] = [module._parameters for module in unique] + [m._buffers for m in unique if buffers]
     before = [dict(tensors) for tensors in slots]
     put: dict[int, Tensor] = {}
     try:
@@ -44,7 +45,7 @@ def swapped_tensors(
                 if tensor is not None and tensor.is_floating_point():
                     if id(tensor) not in put:
                         put[id(tensor)] = swap(tensor)
-                    tensors[name] = put[id(tensor)]  # type: ignore[assignment]
+                    tensors[name] = put[id(tensor)]
         yield put
     finally:
         for tensors, original in zip(slots, before, strict=True):

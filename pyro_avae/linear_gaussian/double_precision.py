@@ -40,15 +40,16 @@ def in_double(call: Callable[[], Result], *programs: Program) -> Result:
 
 def trainable_parameters(call: Callable[[], Any], model: Program, guide: Program) -> dict[str, Tensor]:
     """The trainable leaves of a pair by name: those of its modules, then those of Pyro's store that ``call`` uses."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for role, program in (("model", model), ("guide", guide)):
         for module in _modules_of(program):
             found |= {f"{role}.{name}": p for name, p in module.named_parameters() if p.requires_grad}
     with torch.no_grad(), pyro.poutine.trace(param_only=True) as capture:
         call()
     for name, site in capture.trace.nodes.items():
+        value: Any = site["value"]
         if site["type"] == "param":
-            found[name] = site["value"].unconstrained()
+            found[name] = value.unconstrained()
     return dict(_without_repeats(found))
 
 

@@ -28,7 +28,7 @@ def no_other_randomness() -> Iterator[None]:
         InputError: names the function that drew it, and for torch the line of the program that called it.
     """
     states = random.getstate(), _numpy_state()
-    with _RandomOperations():
+    with _RandomOperations():  # type: ignore[no-untyped-call]
         yield
     if random.getstate() != states[0]:
         raise InputError(f"randomness outside Pyro sites: Python's random module; {_WAY_OUT}")

@@ -135,7 +135,7 @@ def _coordinates(factor: _Factor, *, plates_together: bool) -> Iterator[_Coordin
     shape = factor.loc.shape
     batch_dims = len(shape) - factor.event_dim
     kept = frozenset(a for a in range(batch_dims) if plates_together and a - batch_dims in factor.plates)
-    axes = [[slice(None)] if axis in kept else range(size) for axis, size in enumerate(shape)]
+    axes: list[Any] = [[slice(None)] if axis in kept else range(size) for axis, size in enumerate(shape)]
     for index in product(*axes):
         one_hot = torch.zeros_like(factor.loc).detach()
         one_hot[index] = 1

@@ -101,6 +101,7 @@ def check_bound(
 
 def _values_and_gradients(loss: Tensor, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
     values = {"loss": loss.detach()}
+    gradients: tuple[Tensor | None, ...]
     if loss.requires_grad and parameters:
         gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     else:
