@@ -2,7 +2,7 @@
 
 argparse reads the options, not tyro: tyro prints its errors as boxes of many lines and offers no way to have them as
 one, and it takes the word ``None`` for an option that was left out. The options are made of the typed
-:class:`~pyro_avae.settings.Settings` all the same (``experiments/train.py``).
+:class:`~pyro_avae.runs.settings.Settings` all the same (``experiments/train.py``).
 """
 
 import argparse

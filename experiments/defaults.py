@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyro_avae.experiments.methods import METHODS
-from pyro_avae.settings import Settings
+from pyro_avae.runs.settings import Settings
 
 __all__ = ["DATASET_DEFAULTS", "settings_for"]
 

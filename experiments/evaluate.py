@@ -12,15 +12,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pyro_avae.data import load_dataset
-from pyro_avae.data.paths import shown
 from pyro_avae.devices import as_device, default_device
 from pyro_avae.evaluation import ATTACKS, evaluate
 from pyro_avae.evaluation.evaluate import Progress as Report
 from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.train import make_importable
-from pyro_avae.kinds import Integer, Number
-from pyro_avae.loading import LoadedRun, load_run
-from pyro_avae.run_folder import RunFolder
+from pyro_avae.paths import shown
+from pyro_avae.runs.kinds import Integer, Number
+from pyro_avae.runs.loading import LoadedRun, load_run
+from pyro_avae.runs.run_folder import RunFolder
 
 __all__ = ["add_arguments", "evaluation_table", "run", "write_evaluation"]
 

@@ -8,14 +8,13 @@ from typing import Any, cast
 from torch import nn
 
 from pyro_avae.elbo import AVAE_ELBO
-from pyro_avae.errors import InputError
+from pyro_avae.errors import InputError, shown_value
 from pyro_avae.experiments.parts import encoder, observation
 from pyro_avae.guides import AmortizedGuide, AVAEGuide
-from pyro_avae.kinds import shown_value
 from pyro_avae.models import VAE, ExtendedVAE
-from pyro_avae.settings import Settings
+from pyro_avae.runs.settings import Settings
+from pyro_avae.runs.triple import Triple
 from pyro_avae.sites import Z, aux_sites
-from pyro_avae.triple import Triple
 from pyro_avae.views import Gradient
 
 __all__ = ["METHODS", "Method", "build", "builder_of"]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pyro_avae.errors import InputError
-from pyro_avae.kinds import Integer, IntegerList, Kind
-from pyro_avae.settings import setting_infos
+from pyro_avae.runs.kinds import Integer, IntegerList, Kind
+from pyro_avae.runs.settings import setting_infos
 
 __all__ = ["COUNT", "add_setting", "option", "reader"]
 

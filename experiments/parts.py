@@ -7,12 +7,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from pyro_avae.errors import InputError
+from pyro_avae.errors import InputError, shown_value
 from pyro_avae.guides import MLPEncoder
-from pyro_avae.kinds import shown_value
 from pyro_avae.models import Gaussian, MLPDecoder, bernoulli, continuous_bernoulli
 from pyro_avae.models.observation import Likelihood
-from pyro_avae.settings import Settings
+from pyro_avae.runs.settings import Settings
 
 __all__ = ["ARCHITECTURES", "LIKELIHOODS", "Architecture", "LikelihoodPart", "encoder", "look_up", "observation"]
 

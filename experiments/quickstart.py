@@ -17,7 +17,6 @@ import torch
 from rich.console import Console
 
 from pyro_avae.data import ImageData, load_dataset
-from pyro_avae.data.paths import shown, user_path
 from pyro_avae.devices import as_device
 from pyro_avae.errors import InputError
 from pyro_avae.evaluation import evaluate
@@ -27,11 +26,12 @@ from pyro_avae.experiments.evaluate import write_evaluation
 from pyro_avae.experiments.methods import builder_of
 from pyro_avae.experiments.options import reader
 from pyro_avae.experiments.train import make_triple
-from pyro_avae.files import write_json
-from pyro_avae.loading import LoadedRun
+from pyro_avae.paths import shown, user_path
 from pyro_avae.report import findings, read_runs, write_report
-from pyro_avae.run_folder import RunFolder
-from pyro_avae.settings import setting_infos
+from pyro_avae.runs.files import write_json
+from pyro_avae.runs.loading import LoadedRun
+from pyro_avae.runs.run_folder import RunFolder
+from pyro_avae.runs.settings import setting_infos
 from pyro_avae.training import fit
 
 __all__ = ["EPSILONS", "METHODS", "SETTINGS", "add_arguments", "quickstart", "run"]

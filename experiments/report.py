@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from pyro_avae.data.paths import shown
 from pyro_avae.devices import as_device
 from pyro_avae.experiments.train import make_importable
+from pyro_avae.paths import shown
 from pyro_avae.report import read_runs, write_report
 
 __all__ = ["add_arguments", "run"]

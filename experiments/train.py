@@ -7,20 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyro_avae.checkpoints import newest_checkpoint
 from pyro_avae.data import DATASETS, load_dataset
-from pyro_avae.data.paths import shown, user_path
 from pyro_avae.devices import as_device, default_device
 from pyro_avae.errors import InputError
 from pyro_avae.experiments.defaults import DATASET_DEFAULTS, settings_for
 from pyro_avae.experiments.methods import METHODS, builder_of
 from pyro_avae.experiments.options import add_setting, option
 from pyro_avae.experiments.parts import ARCHITECTURES, LIKELIHOODS
+from pyro_avae.paths import shown, user_path
 from pyro_avae.randomness import isolated, stream_seed
-from pyro_avae.run_folder import RunFolder
-from pyro_avae.settings import Settings, setting_infos
+from pyro_avae.runs.checkpoints import newest_checkpoint
+from pyro_avae.runs.run_folder import RunFolder
+from pyro_avae.runs.settings import Settings, setting_infos
+from pyro_avae.runs.triple import Triple, as_triple, import_builder
 from pyro_avae.training import FitResult, fit
-from pyro_avae.triple import Triple, as_triple, import_builder
 
 __all__ = ["add_arguments", "make_importable", "make_triple", "run"]
 

@@ -5,7 +5,7 @@ import argparse
 from pyro_avae.errors import InputError
 from pyro_avae.experiments import verify
 from pyro_avae.experiments.options import reader
-from pyro_avae.kinds import Integer
+from pyro_avae.runs.kinds import Integer
 
 __all__ = ["add_arguments", "run"]
 

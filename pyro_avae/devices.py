@@ -2,8 +2,7 @@
 
 import torch
 
-from pyro_avae.errors import InputError
-from pyro_avae.kinds import shown_value
+from pyro_avae.errors import InputError, shown_value
 
 __all__ = ["as_device", "default_device"]
 

@@ -1,6 +1,8 @@
-"""The one exception that user input can cause, so that callers can tell it from a defect."""
+"""The one exception that user input can cause, so that callers can tell it from a defect, and how it shows a value."""
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "shown_value"]
+
+_LONGEST = 80
 
 
 class InputError(ValueError):
@@ -14,3 +16,12 @@ class InputError(ValueError):
         Traceback (most recent call last):
         pyro_avae.errors.InputError: rho: expected |rho| < 1, got 1.5
     """
+
+
+def shown_value(value: object) -> str:
+    """``repr`` of a value, short enough for a message of one line."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer with more digits than Python prints
+        text = "a number of thousands of digits"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyro
 import pytest
 import torch
+from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,6 +28,13 @@ def clean_global_state() -> Iterator[None]:
     pyro.clear_param_store()
     with pyro.validation_enabled(True):
         yield
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """50 images (1, 4, 4) in [0, 1] with one direction of variation."""
+    generator = torch.Generator().manual_seed(1)
+    return (torch.rand(50, 1, 1, 1, generator=generator) * torch.rand(1, 4, 4, generator=generator)).contiguous()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -112,12 +112,14 @@ def state():
 
 before = state()
 import pyro_avae, pyro_avae.models, pyro_avae.guides
+import pyro_avae.data, pyro_avae.runs, pyro_avae.training
 after = state()
 changed = [key for key in before if before[key] != after[key]]
 assert not changed, {key: (before[key], after[key]) for key in changed}
 for room in ("models", "guides", "experiments"):
     assert room not in sys.modules
 assert "pyro_avae.experiments" not in sys.modules
+assert "sklearn" not in sys.modules
 """
 
 

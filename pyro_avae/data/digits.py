@@ -2,8 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits as load_sklearn_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -30,6 +28,10 @@ def load_digits() -> ImageData:
     Source: E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI Machine Learning
         Repository, 1998.
     """
+    # Only here, since not everybody wants these digits, and importing it takes a draw from Python's `random`.
+    from sklearn.datasets import load_digits as load_sklearn_digits
+    from sklearn.model_selection import train_test_split
+
     bunch = load_sklearn_digits()
     images = _upsample(torch.from_numpy(np.asarray(bunch.images, dtype=np.float64)))
     labels = torch.from_numpy(np.asarray(bunch.target, dtype=np.int64))

@@ -5,8 +5,8 @@ import tempfile
 from http.client import HTTPException
 from pathlib import Path
 
-from pyro_avae.data.paths import shown, user_path
 from pyro_avae.errors import InputError
+from pyro_avae.paths import shown, user_path
 
 __all__ = ["cache_root", "download"]
 

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pyro_avae.data.paths import is_regular_file, shown, user_path
 from pyro_avae.data.split import ImageData, Split
 from pyro_avae.errors import InputError
+from pyro_avae.paths import is_regular_file, shown, user_path
 
 __all__ = ["IMAGE_SUFFIXES", "load_folder"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pyro_avae.data.paths import is_regular_file, shown
 from pyro_avae.errors import InputError
+from pyro_avae.paths import is_regular_file, shown
 
 __all__ = ["find_idx", "read_idx"]
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from pyro_avae.data.download import cache_root, download
 from pyro_avae.data.idx import find_idx, read_idx
-from pyro_avae.data.paths import shown
 from pyro_avae.data.split import ImageData, Split
 from pyro_avae.errors import InputError
+from pyro_avae.paths import shown
 
 __all__ = ["FASHION_MNIST", "MNIST", "MNISTLike", "load_mnist"]
 

@@ -9,9 +9,9 @@ from pyro_avae.data.color import color_data
 from pyro_avae.data.digits import load_digits
 from pyro_avae.data.folder import load_folder
 from pyro_avae.data.mnist import FASHION_MNIST, MNIST, load_mnist
-from pyro_avae.data.paths import user_path
 from pyro_avae.data.split import ImageData
 from pyro_avae.errors import InputError
+from pyro_avae.paths import user_path
 
 __all__ = ["DATASETS", "load_dataset"]
 

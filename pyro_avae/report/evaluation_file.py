@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pyro_avae.data.paths import shown
-from pyro_avae.errors import InputError
-from pyro_avae.files import read_json
-from pyro_avae.kinds import shown_value
+from pyro_avae.errors import InputError, shown_value
+from pyro_avae.paths import shown
+from pyro_avae.runs.files import read_json
 
 __all__ = ["read_evaluation"]
 

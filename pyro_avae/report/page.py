@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyro_avae.data.paths import shown, user_path
 from pyro_avae.errors import InputError
-from pyro_avae.files import write_atomically
+from pyro_avae.paths import shown, user_path
 from pyro_avae.report.findings import findings
 from pyro_avae.report.robustness_curves import robustness_curves
 from pyro_avae.report.runs import Run, read_runs
@@ -16,6 +15,7 @@ from pyro_avae.report.settings_table import settings_rows
 from pyro_avae.report.subjects import Loader, Subject, load_subjects, loader_on
 from pyro_avae.report.tables import accuracy_rows, epsilons_of, quality_rows, terms_of
 from pyro_avae.report.training_curves import training_curves
+from pyro_avae.runs.files import write_atomically
 
 __all__ = ["build_report", "write_report"]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pyro_avae.data.paths import shown
 from pyro_avae.errors import InputError
-from pyro_avae.files import read_json
+from pyro_avae.paths import shown
 from pyro_avae.report.evaluation_file import read_evaluation
-from pyro_avae.run_folder import RunFolder
+from pyro_avae.runs.files import read_json
+from pyro_avae.runs.run_folder import RunFolder
 
 __all__ = ["Run", "read_run", "read_runs"]
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from pyro_avae.data import ImageData, load_dataset
 from pyro_avae.errors import InputError
 from pyro_avae.evaluation import Classifier, encode_split, fit_probe, frozen
-from pyro_avae.loading import load
 from pyro_avae.report.runs import Run
+from pyro_avae.runs.loading import load
 
 __all__ = ["Loader", "Subject", "load_subjects", "loader_on"]
 

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from pyro_avae.checkpoints import newest_checkpoint
+from pyro_avae.runs.checkpoints import newest_checkpoint
 
 RUN = ["train", "--rho", "learned", "--hidden", "16", "--latent-dim", "4", "--batch-size", "16", "--limit", "60"]
 RUN += ["--lr", "0.003", "--device", "cpu", "--steps", "600", "--log-every", "5", "--checkpoint-every", "20"]

@@ -10,8 +10,8 @@ from pyro_avae.experiments.methods import METHODS, build, builder_of
 from pyro_avae.experiments.parts import LIKELIHOODS
 from pyro_avae.guides import AmortizedGuide, AVAEGuide
 from pyro_avae.models import VAE, ExtendedVAE
-from pyro_avae.settings import Settings
-from pyro_avae.triple import as_triple, import_builder
+from pyro_avae.runs.settings import Settings
+from pyro_avae.runs.triple import as_triple, import_builder
 
 SMALL = {"hidden": (8,), "latent_dim": 3, "image_shape": (1, 4, 4)}
 

@@ -12,10 +12,10 @@ from pyro_avae.evaluation import evaluate
 from pyro_avae.experiments.evaluate import write_evaluation
 from pyro_avae.experiments.methods import builder_of
 from pyro_avae.experiments.train import make_triple
-from pyro_avae.loading import load_run
 from pyro_avae.report import write_report
-from pyro_avae.run_folder import RunFolder
-from pyro_avae.settings import Settings
+from pyro_avae.runs.loading import load_run
+from pyro_avae.runs.run_folder import RunFolder
+from pyro_avae.runs.settings import Settings
 from pyro_avae.training import fit
 
 BASE = Settings(

@@ -1,10 +1,10 @@
-"""A small pair and data for it, made the same at every call."""
+"""A small pair, made the same at every call."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pyro_avae.guides import AVAEGuide, MLPEncoder
 from pyro_avae.models import ExtendedVAE, Gaussian, MLPDecoder
@@ -28,10 +28,3 @@ def make_pair() -> Callable[..., tuple[nn.Module, nn.Module]]:
             return model, AVAEGuide(MLPEncoder(SHAPE, 3, hidden=[8]), model)
 
     return make
-
-
-@pytest.fixture
-def images() -> Tensor:
-    """50 images in [0, 1] with one direction of variation."""
-    generator = torch.Generator().manual_seed(1)
-    return (torch.rand(50, 1, 1, 1, generator=generator) * torch.rand(SHAPE, generator=generator)).contiguous()

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_avae.batches import EpochOrder, as_source
 from pyro_avae.data import load_dataset
 from pyro_avae.errors import InputError
 from pyro_avae.randomness import isolated, stream_seed
+from pyro_avae.training.batches import EpochOrder, as_source
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,10 @@ import threading
 import pytest
 import torch
 
-from pyro_avae.checkpoints import newest_checkpoint
 from pyro_avae.errors import InputError
-from pyro_avae.interrupt import Interrupted, deferred_signals
+from pyro_avae.runs.checkpoints import newest_checkpoint
 from pyro_avae.training import fit
+from pyro_avae.training.interrupt import Interrupted, deferred_signals
 
 OPTIONS = {"steps": 40, "batch_size": 8, "lr": 0.01, "log_every": 6, "checkpoint_every": 7}
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import pyro_avae
-from pyro_avae.checkpoints import newest_checkpoint
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError
 from pyro_avae.experiments.methods import build
-from pyro_avae.loading import load_run
-from pyro_avae.settings import Settings
+from pyro_avae.runs.checkpoints import newest_checkpoint
+from pyro_avae.runs.loading import load_run
+from pyro_avae.runs.settings import Settings
 from pyro_avae.training import fit
 
 SETTINGS = Settings(

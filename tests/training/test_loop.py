@@ -10,7 +10,6 @@ from pyro.infer import TraceMeanField_ELBO
 from pyro.infer.util import is_validation_enabled
 from torch import nn
 
-from pyro_avae.batches import EpochOrder
 from pyro_avae.data import load_dataset
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError
@@ -18,6 +17,7 @@ from pyro_avae.guides import AmortizedGuide, AVAEGuide, MLPEncoder
 from pyro_avae.models import PPCA, VAE, ExtendedVAE, Gaussian, MLPDecoder, bernoulli
 from pyro_avae.randomness import stream_seed
 from pyro_avae.training import NonFiniteError, fit
+from pyro_avae.training.batches import EpochOrder
 
 
 def parameters(*modules):

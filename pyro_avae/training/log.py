@@ -4,7 +4,7 @@ import json
 import shutil
 from typing import IO, Any
 
-from pyro_avae.run_folder import Row, RunFolder
+from pyro_avae.runs.run_folder import Row, RunFolder
 
 __all__ = ["TrainingLog"]
 

@@ -13,24 +13,24 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from pyro_avae.batches import EpochOrder, TrainingData, as_source
-from pyro_avae.checkpoints import Checkpoint, save_checkpoint
 from pyro_avae.devices import as_device
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError
-from pyro_avae.interrupt import Interrupted, StopRequest, deferred_signals
-from pyro_avae.progress import Reporter, Silent, default_reporter
 from pyro_avae.randomness import isolated, stream_seed
-from pyro_avae.run_folder import Row, RunFolder
-from pyro_avae.settings import Settings, setting_infos
-from pyro_avae.svi_step import NonFiniteError, SVIStep
-from pyro_avae.training_log import TrainingLog
-from pyro_avae.training_state import TrainingState, trainable, watched
+from pyro_avae.runs.checkpoints import Checkpoint, save_checkpoint
+from pyro_avae.runs.run_folder import Row, RunFolder
+from pyro_avae.runs.settings import Settings, setting_infos
+from pyro_avae.training.batches import EpochOrder, TrainingData, as_source
+from pyro_avae.training.interrupt import Interrupted, StopRequest, deferred_signals
+from pyro_avae.training.log import TrainingLog
+from pyro_avae.training.progress import Reporter, Silent, default_reporter
+from pyro_avae.training.state import TrainingState, trainable, watched
+from pyro_avae.training.step import NonFiniteError, SVIStep
 
 if TYPE_CHECKING:
     from pyro_avae.data import ImageData, Split
 
-__all__ = ["FitResult", "NonFiniteError", "fit"]
+__all__ = ["FitResult", "fit"]
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def fit(
     validation on, the others without. The device is waited for at logged and saved steps alone.
 
     With ``out``, training writes checkpoints, ``log.jsonl`` and TensorBoard curves there (see
-    :class:`~pyro_avae.run_folder.RunFolder`), and Ctrl-C or SIGTERM save before they stop it. ``resume=True`` goes on
-    from the newest intact checkpoint: on a CPU with the parameters, bit for bit, of a run that was never stopped.
+    :class:`~pyro_avae.runs.RunFolder`), and Ctrl-C or SIGTERM save before they stop it. ``resume=True`` goes on from
+    the newest intact checkpoint: on a CPU with the parameters, bit for bit, of a run that was never stopped.
 
     Args:
         model: a Pyro model that is a module.

@@ -6,20 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyro_avae.errors import InputError
+from pyro_avae.errors import InputError, shown_value
 
-__all__ = ["Integer", "IntegerList", "Kind", "Number", "NumberOr", "Optional", "Text", "shown_value"]
-
-_LONGEST = 80
-
-
-def shown_value(value: object) -> str:
-    """``repr`` of a value, short enough for a message of one line."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer with more digits than Python prints
-        text = "a number of thousands of digits"
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+__all__ = ["Integer", "IntegerList", "Kind", "Number", "NumberOr", "Optional", "Text"]
 
 
 class Kind(ABC):

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyro_avae.checkpoints import Checkpoint, newest_checkpoint
-from pyro_avae.data.paths import shown, user_path
 from pyro_avae.errors import InputError
-from pyro_avae.files import read_json, write_atomically, write_json
-from pyro_avae.settings import Settings
+from pyro_avae.paths import shown, user_path
+from pyro_avae.runs.checkpoints import Checkpoint, newest_checkpoint
+from pyro_avae.runs.files import read_json, write_atomically, write_json
+from pyro_avae.runs.settings import Settings
 
 __all__ = ["Row", "RunFolder"]
 

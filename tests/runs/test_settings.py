@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyro_avae.errors import InputError
-from pyro_avae.settings import Settings, setting_infos
+from pyro_avae.runs.settings import Settings, setting_infos
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 positive = finite.filter(lambda v: v > 0)

@@ -6,15 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from pyro_avae.checkpoints import newest_checkpoint
-from pyro_avae.data.paths import shown
 from pyro_avae.devices import as_device
 from pyro_avae.errors import InputError
+from pyro_avae.paths import shown
 from pyro_avae.randomness import isolated
-from pyro_avae.run_folder import RunFolder
-from pyro_avae.settings import Settings
-from pyro_avae.training_state import check_module, load_module
-from pyro_avae.triple import as_triple, import_builder
+from pyro_avae.runs.checkpoints import check_module, load_module, newest_checkpoint
+from pyro_avae.runs.run_folder import RunFolder
+from pyro_avae.runs.settings import Settings
+from pyro_avae.runs.triple import as_triple, import_builder
 
 __all__ = ["LoadedRun", "load", "load_run"]
 

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 from pyro.infer import ELBO
 from torch import nn
 
-from pyro_avae.errors import InputError
-from pyro_avae.kinds import shown_value
-from pyro_avae.settings import Settings
+from pyro_avae.errors import InputError, shown_value
+from pyro_avae.runs.settings import Settings
 
 __all__ = ["Builder", "Triple", "as_triple", "import_builder"]
 

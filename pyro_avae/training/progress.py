@@ -1,12 +1,13 @@
 """What is shown while training runs: a bar on a terminal, a few lines elsewhere."""
 
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from pyro_avae.runs.run_folder import Row
 
-from pyro_avae.run_folder import Row
+if TYPE_CHECKING:
+    # Where it is used, and not here: importing rich takes draws from Python's own `random`.
+    from rich.console import Console
 
 __all__ = ["Bar", "Lines", "Reporter", "Silent", "default_reporter", "describe"]
 
@@ -42,7 +43,9 @@ class Silent:
 class Bar:
     """A bar with the loss and each term of the bound: nats, means per image."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: "Console") -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         speed = TextColumn("{task.fields[speed]}")
         terms = TextColumn("{task.fields[terms]}")
         self._progress = Progress(
@@ -73,7 +76,7 @@ class Bar:
 class Lines:
     """About ``count`` lines in all, for a log file."""
 
-    def __init__(self, console: Console, *, count: int = 10) -> None:
+    def __init__(self, console: "Console", *, count: int = 10) -> None:
         self._console, self._count = console, count
 
     def start(self, done: int, total: int) -> None:
@@ -92,6 +95,8 @@ class Lines:
 
 def default_reporter() -> Reporter:
     """A :class:`Bar` where stderr is a terminal, else :class:`Lines` on stderr."""
+    from rich.console import Console
+
     console = Console(stderr=True)
     return Bar(console) if console.is_terminal else Lines(console)
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_avae.checkpoints import Checkpoint, newest_checkpoint, read_checkpoint, save_checkpoint
 from pyro_avae.errors import InputError
+from pyro_avae.runs.checkpoints import Checkpoint, newest_checkpoint, read_checkpoint, save_checkpoint
 
 
 def checkpoint(step, value=0.0):

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
-from pyro_avae.errors import InputError
-from pyro_avae.kinds import Integer, IntegerList, Kind, Number, NumberOr, Optional, Text, shown_value
+from pyro_avae.errors import InputError, shown_value
+from pyro_avae.runs.kinds import Integer, IntegerList, Kind, Number, NumberOr, Optional, Text
 
 __all__ = ["SettingInfo", "Settings", "setting_infos"]
 

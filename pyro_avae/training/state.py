@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
+from pyro_avae.runs.checkpoints import check_module, load_module
 
-__all__ = ["TrainingState", "load_module", "trainable"]
+__all__ = ["TrainingState", "trainable", "watched"]
 
 _CPU_NOISE = "random.cpu"
 _DEVICE_NOISE = "random.device"
@@ -100,29 +101,6 @@ class TrainingState:
             if self.device.type == "cuda":
                 torch.cuda.set_rng_state(tensors[_DEVICE_NOISE], self.device)
             self.augmentation.set_state(tensors[_AUGMENTATION])
-
-
-def check_module(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
-    """Raise :class:`InputError` that names the first tensor that ``module`` and the tensors do not agree on."""
-    there = {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
-    wanted = module.state_dict()
-    for name in (*wanted, *there):
-        if name not in there or name not in wanted:
-            lacking = "the checkpoint" if name not in there else f"the {prefix}"
-            raise InputError(f"{prefix}.{name}: {lacking} has none; the checkpoint is of another {prefix}")
-        found, expected = there[name], wanted[name]
-        if found.shape != expected.shape or found.dtype != expected.dtype:
-            raise InputError(
-                f"{prefix}.{name}: expected {expected.dtype} {tuple(expected.shape)}, the checkpoint has {found.dtype}"
-                f" {tuple(found.shape)}; it is of another {prefix}"
-            )
-
-
-def load_module(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
-    """Put the tensors named ``prefix.NAME`` into ``module``; checked first, see :func:`check_module`."""
-    check_module(module, tensors, prefix)
-    start = f"{prefix}."
-    module.load_state_dict({name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)})
 
 
 def watched(modules: Iterable[nn.Module]) -> dict[str, Tensor]:

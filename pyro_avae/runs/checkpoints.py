@@ -11,12 +11,12 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
-from pyro_avae.files import read_json, write_atomically, write_json
+from pyro_avae.runs.files import read_json, write_atomically, write_json
 
-__all__ = ["Checkpoint", "newest_checkpoint", "read_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "check_module", "load_module", "newest_checkpoint", "read_checkpoint", "save_checkpoint"]
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,29 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(step, int) or step < 0:
         raise InputError(f"{path}: damaged checkpoint: expected a step, got {step!r}")
     return Checkpoint(step, tensors, document)
+
+
+def check_module(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
+    """Raise :class:`InputError` that names the first tensor that ``module`` and the tensors do not agree on."""
+    there = {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
+    wanted = module.state_dict()
+    for name in (*wanted, *there):
+        if name not in there or name not in wanted:
+            lacking = "the checkpoint" if name not in there else f"the {prefix}"
+            raise InputError(f"{prefix}.{name}: {lacking} has none; the checkpoint is of another {prefix}")
+        found, expected = there[name], wanted[name]
+        if found.shape != expected.shape or found.dtype != expected.dtype:
+            raise InputError(
+                f"{prefix}.{name}: expected {expected.dtype} {tuple(expected.shape)}, the checkpoint has {found.dtype}"
+                f" {tuple(found.shape)}; it is of another {prefix}"
+            )
+
+
+def load_module(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
+    """Put the tensors named ``prefix.NAME`` into ``module``; checked first, see :func:`check_module`."""
+    check_module(module, tensors, prefix)
+    start = f"{prefix}."
+    module.load_state_dict({name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)})
 
 
 def _saved(folder: Path) -> list[Path]:

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pyro_avae.data.paths import shown
 from pyro_avae.errors import InputError
+from pyro_avae.paths import shown
 
 __all__ = ["read_json", "write_atomically", "write_json"]
 
