@@ -173,19 +173,27 @@ def _check_means(
     """Hold the affine prediction of every mean against a run under random noise, in program order."""
     _check_covariances(rest, found)
     for key, factor in rest.items():
-        steps = [
-            coordinate.amount(noise, factor.event_dim) * (run[key].loc - factor.loc)
-            for coordinate, run in zip(coordinates, runs, strict=True)
-        ]
-        prediction = factor.loc + sum(steps)
-        size = 1 + factor.loc.abs().max() + sum((step.abs().max() for step in steps), factor.loc.new_zeros(()))
-        agrees = prediction.shape == factor.loc.shape and bool(
-            ((prediction - found[key].loc).abs() <= _RELATIVE_TOLERANCE * size).all()
-        )
-        if not agrees:
-            raise InputError(
-                f"site {factor.name!r}: its mean is not affine in the latents; the pair is not linear-Gaussian"
-            )
+        prediction, size = factor.loc, 1 + factor.loc.abs().max()
+        for coordinate, run in zip(coordinates, runs, strict=True):
+            amount = coordinate.amount(noise, factor.event_dim)
+            if _broadcast_shape(amount, factor.loc) != factor.loc.shape:
+                raise _not_affine(factor)
+            step = amount * (run[key].loc - factor.loc)
+            prediction, size = prediction + step, size + step.abs().max()
+        if not bool(((prediction - found[key].loc).abs() <= _RELATIVE_TOLERANCE * size).all()):
+            raise _not_affine(factor)
+
+
+def _broadcast_shape(a: Tensor, b: Tensor) -> torch.Size | None:
+    """None where the two do not fit together: the site lies outside a plate that the noise has elements in."""
+    try:
+        return torch.broadcast_shapes(a.shape, b.shape)
+    except RuntimeError:
+        return None
+
+
+def _not_affine(factor: _Factor) -> InputError:
+    return InputError(f"site {factor.name!r}: its mean is not affine in the latents; the pair is not linear-Gaussian")
 
 
 def _run(model: Program, guide: Program, x: Tensor, noise: Mapping[str, Tensor]) -> dict[str, _Factor]:

@@ -10,7 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.nn import PyroModule, PyroParam
+from pyro.optim import Adam
 from torch import nn
 
 from pyro_avae import AVAE_ELBO, auxiliary
@@ -321,6 +323,67 @@ def test_elements_of_a_plate_that_depend_on_one_another():
         pyro.sample("total", dist.Normal(0.3 * (x - z).sum(), 0.5))
 
     check = verify_bound(model, guide, Trace_ELBO(), torch.randn(5), num_samples=3000)
+    assert check.passed, str(check)
+
+
+def test_a_users_pair_of_pyro_modules_before_and_after_svi():
+    """PyroModules read their parameters through the store, which must neither hide nor keep the float64 casts."""
+
+    class Model(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.decoder = PyroModule[nn.Linear](2, 5)
+            self.noise = PyroParam(torch.tensor(0.7), constraint=dist.constraints.positive)
+
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+                pyro.sample("x", dist.Normal(self.decoder(z), self.noise).to_event(1), obs=x)
+
+    class Guide(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.encoder = PyroModule[nn.Linear](5, 2)
+            self.spread = PyroParam(torch.ones(2), constraint=dist.constraints.positive)
+
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(self.encoder(x), self.spread).to_event(1))
+
+    model, guide, x = Model(), Guide(), torch.randn(4, 5)
+    assert verify_bound(model, guide, Trace_ELBO(), x, num_samples=200).passed
+    before = exact_bound(model, guide, x)
+    SVI(model, guide, Adam({"lr": 0.01}), AVAE_ELBO()).step(x)
+    assert exact_bound(model, guide, x) != before
+    check = verify_bound(model, guide, AVAE_ELBO(), x, num_samples=200)
+    assert check.passed, str(check)
+    assert len(check.rows) == 1 + 6
+    assert all(p.dtype is torch.float32 for module in (model, guide) for p in module.parameters())
+
+
+@pytest.mark.parametrize("data_dim", [3, 5])
+def test_pixels_in_a_plate_of_their_own(data_dim):
+    """The encoder mixes the elements of the inner plate, so that they cannot be switched on together."""
+    encoder, decoder = LinearEncoder(data_dim, 2), nn.Linear(2, data_dim)
+
+    def normal(loc, scale):
+        return dist.Normal(loc.unsqueeze(-2), scale.unsqueeze(-2)).to_event(1)
+
+    def model(x):
+        with pyro.plate("data", len(x), dim=-2):
+            z = pyro.sample("z", normal(torch.zeros(2), torch.ones(2)))
+            pyro.sample("z_aux", dist.Normal(0.8 * z, 0.6).to_event(1))
+            with pyro.plate("pixels", data_dim, dim=-1):
+                pyro.sample("x", dist.Normal(decoder(z.squeeze(-2)), 0.5), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x), dim=-2):
+            z = pyro.sample("z", normal(*encoder(x)))
+            with pyro.plate("pixels", data_dim, dim=-1):
+                x_aux = auxiliary("x_aux", dist.Normal(decoder(z.squeeze(-2)).detach(), 0.5))
+            pyro.sample("z_aux", normal(*encoder(x_aux)))
+
+    check = verify_bound(model, guide, AVAE_ELBO(max_plate_nesting=2), torch.randn(4, data_dim), num_samples=300)
     assert check.passed, str(check)
 
 
