@@ -1,21 +1,18 @@
 """``pyro-avae evaluate``: attacks and measures a trained run, and writes ``RUN/evaluation.json``."""
 
 import argparse
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from pyro_avae.data import load_dataset
 from pyro_avae.devices import as_device, default_device
 from pyro_avae.evaluation import ATTACKS, evaluate
-from pyro_avae.evaluation.evaluate import Progress as Report
 from pyro_avae.experiments.options import COUNT, reader
+from pyro_avae.experiments.stage_bars import stage_bars
 from pyro_avae.experiments.train import make_importable
 from pyro_avae.paths import shown
 from pyro_avae.runs.kinds import Integer, Number
@@ -65,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_run(folder.path, device=device)
     root = args.data_root if args.data_root is not None else loaded.config.data_root
     data = load_dataset(loaded.config.dataset, root=root, device=device)
-    with _progress(enabled=not args.no_progress) as report:
+    with stage_bars(enabled=not args.no_progress) as report:
         result: dict[str, Any] = evaluate(
             loaded.model,  # type: ignore[arg-type]  # a user's own pair has to have what evaluation asks of it
             loaded.guide,  # type: ignore[arg-type]
@@ -122,23 +119,6 @@ def evaluation_table(document: Mapping[str, Any]) -> Table:
         f"log p(x) {_number(document['log_likelihood'])}, PSIS k̂ {_number(document['psis_khat']['median'])} (median)"
     )
     return table
-
-
-@contextmanager
-def _progress(*, enabled: bool) -> Iterator[Report | None]:
-    """A callback that shows a bar for each stage on stderr, where that is a terminal."""
-    if not enabled or not sys.stderr.isatty():
-        yield None
-        return
-    with Progress(console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield report
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -25,14 +25,14 @@ from pyro_avae.experiments.defaults import settings_for
 from pyro_avae.experiments.evaluate import write_evaluation
 from pyro_avae.experiments.methods import builder_of
 from pyro_avae.experiments.options import reader
-from pyro_avae.experiments.train import make_triple
+from pyro_avae.experiments.stage_bars import stage_bars
+from pyro_avae.experiments.train import train_run
 from pyro_avae.paths import shown, user_path
 from pyro_avae.report import findings, read_runs, write_report
 from pyro_avae.runs.files import write_json
 from pyro_avae.runs.loading import LoadedRun
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import setting_infos
-from pyro_avae.training import fit
 
 __all__ = ["EPSILONS", "METHODS", "SETTINGS", "add_arguments", "quickstart", "run"]
 
@@ -145,27 +145,15 @@ def _train_and_attack(
     method: str, given: Mapping[str, Any], data: ImageData, path: Path, *, progress: bool
 ) -> dict[str, Any]:
     """One run, as ``pyro-avae train`` and ``pyro-avae evaluate`` make it."""
-    settings = replace(settings_for({**given, "method": method}), builder=builder_of(method), image_shape=data.shape)
+    own = {"builder": builder_of(method), "image_shape": data.shape, "log_every": _LOG_EVERY}
+    settings = replace(settings_for({**given, "method": method}), **own)
     folder = RunFolder(path)
     if progress:
         _say(f"training {method}")
-    model, guide, elbo = make_triple(settings)
-    result = fit(
-        model,
-        guide,
-        data,
-        elbo=elbo,
-        steps=settings.steps,
-        batch_size=settings.batch_size,
-        lr=settings.lr,
-        seed=settings.seed,
-        device=data.train.device,
-        out=folder,
-        settings=settings,
-        log_every=_LOG_EVERY,
-        progress=progress,
-    )
-    with _stage(f"attacking {method}", enabled=progress):
+    model, guide, result = train_run(settings, data, folder, progress=progress)
+    if progress:
+        _say(f"attacking {method}")
+    with stage_bars(enabled=progress) as report:
         measured: dict[str, Any] = evaluate(
             model,  # type: ignore[arg-type]  # a module of the table of methods has what evaluation asks of it
             guide,  # type: ignore[arg-type]
@@ -174,6 +162,7 @@ def _train_and_attack(
             steps=_PGD_STEPS,
             restarts=_RESTARTS,
             seed=settings.seed,
+            progress=report,
         )
     return write_evaluation(folder, LoadedRun(model, guide, settings, result.steps, result.seconds), measured)
 

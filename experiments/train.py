@@ -5,9 +5,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pyro_avae.data import DATASETS, load_dataset
+from torch import nn
+
+from pyro_avae.data import DATASETS, ImageData, load_dataset
 from pyro_avae.devices import as_device, default_device
 from pyro_avae.errors import InputError
 from pyro_avae.experiments.defaults import DATASET_DEFAULTS, settings_for
@@ -22,7 +24,7 @@ from pyro_avae.runs.settings import Settings, setting_infos
 from pyro_avae.runs.triple import Triple, as_triple, import_builder
 from pyro_avae.training import FitResult, fit
 
-__all__ = ["add_arguments", "make_importable", "make_triple", "run"]
+__all__ = ["TrainedRun", "add_arguments", "make_importable", "make_triple", "run", "train_run"]
 
 #: Settings that the data decide, or that follow from others.
 _NO_OPTION = ("image_shape", "builder")
@@ -69,6 +71,27 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and folder.config.exists() and settings.image_shape != data.shape:
         raise InputError(f"image_shape: the run in {shown(folder.path)} has {settings.image_shape}, got {data.shape}")
     settings = replace(settings, image_shape=data.shape)
+    trained = train_run(settings, data, folder, resume=args.resume, progress=not args.no_progress)
+    print(_summary(settings, trained.result, folder))
+    return 0
+
+
+class TrainedRun(NamedTuple):
+    """The pair, trained, and what :func:`~pyro_avae.training.fit` says of it."""
+
+    model: nn.Module
+    guide: nn.Module
+    result: FitResult
+
+
+def train_run(
+    settings: Settings, data: ImageData, folder: RunFolder, *, resume: bool = False, progress: bool = False
+) -> TrainedRun:
+    """Build what the settings say and train it in ``folder``, on the device of the data.
+
+    Raises:
+        InputError: as :func:`make_triple` and :func:`~pyro_avae.training.fit`.
+    """
     model, guide, elbo = make_triple(settings)
     result = fit(
         model,
@@ -79,16 +102,15 @@ def run(args: argparse.Namespace) -> int:
         batch_size=settings.batch_size,
         lr=settings.lr,
         seed=settings.seed,
-        device=device,
+        device=data.train.device,
         out=folder,
-        resume=args.resume,
+        resume=resume,
         settings=settings,
         checkpoint_every=settings.checkpoint_every,
         log_every=settings.log_every,
-        progress=not args.no_progress,
+        progress=progress,
     )
-    print(_summary(settings, result, folder))
-    return 0
+    return TrainedRun(model, guide, result)
 
 
 def _help(name: str) -> str:

@@ -24,7 +24,7 @@ from pyro_avae.evaluation.arviz_compat import (
 )
 from pyro_avae.evaluation.frozen import frozen
 from pyro_avae.evaluation.pair import Guide, Model, device_of
-from pyro_avae.evaluation.randomness import isolated_rng
+from pyro_avae.randomness import isolated
 
 __all__ = ["ChainSummary", "iterated_reconstructions", "lag1_matrix", "run_chain", "summarize_chain"]
 
@@ -76,7 +76,7 @@ def run_chain(
         if value < least:
             raise InputError(f"{name}: expected at least {least}, got {value}")
     draws: list[Tensor] = []
-    with torch.no_grad(), frozen(model, guide), isolated_rng(seed):
+    with torch.no_grad(), frozen(model, guide), isolated(seed):
         z = _first(model, guide, start, num_chains)
         for step in range(warmup + num_draws):
             if step >= warmup:
@@ -202,7 +202,7 @@ def iterated_reconstructions(
     if steps < 0:
         raise InputError(f"steps: expected at least 0, got {steps}")
     images = [x.to(device_of(guide))]
-    with torch.no_grad(), frozen(model, guide), isolated_rng(seed):
+    with torch.no_grad(), frozen(model, guide), isolated(seed):
         for _ in range(steps):
             z = guide.posterior(images[-1]).sample() if sample_latent else guide.encode(images[-1])[0]
             images.append(_decoded(model, z, view))

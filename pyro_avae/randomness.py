@@ -24,22 +24,24 @@ def stream_seed(seed: int, stream: str, index: int = 0) -> int:
 
 
 @contextmanager
-def isolated(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Run a block with torch's generators, of the CPU and of ``device``, at ``seed``; put their states back after it.
+def isolated(seed: int) -> Iterator[None]:
+    """Run a block with torch's generators, of the CPU and of CUDA, at ``seed``; put their states back after it.
 
     Pyro's distributions draw from torch's global generators and take no other.
 
     Example:
         >>> before = torch.get_rng_state()
         >>> with isolated(3):
-        ...     _ = torch.rand(2)
-        >>> torch.equal(before, torch.get_rng_state())
-        True
+        ...     a = torch.rand(2)
+        >>> with isolated(3):
+        ...     b = torch.rand(2)
+        >>> torch.equal(a, b), torch.equal(before, torch.get_rng_state())
+        (True, True)
     """
-    device = torch.device(device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    # Where CUDA was never used there is no state to keep, and torch.manual_seed would seed it for later all the same.
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
         yield

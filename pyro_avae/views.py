@@ -1,6 +1,7 @@
 r"""Views: how :math:`\tilde x` (``x_aux``) is made from a data point and its encoding."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -50,8 +51,8 @@ class View(Protocol):
         ...
 
 
-class _DecoderView:
-    """What the two decoder views share: the choice of where the gradient stops."""
+class _DecoderView(ABC):
+    """What the two decoder views share: they decode z, and choose where the gradient stops."""
 
     def __init__(self, *, gradient: Gradient | None = None) -> None:
         if gradient is not None and gradient not in GRADIENTS:
@@ -59,8 +60,21 @@ class _DecoderView:
             raise InputError(f"gradient: expected None, {allowed}, got {gradient!r}")
         self.gradient = gradient
 
-    def _input(self, z: Tensor) -> Tensor:
-        return z.detach() if self.gradient == "cut" else z
+    def __call__(
+        self,
+        name: str,
+        x: Tensor,
+        z: Tensor,
+        *,
+        decode: Callable[[Tensor], TorchDistribution],
+        encode: Callable[[Tensor], TorchDistribution],
+    ) -> Tensor:
+        decoded = decode(z.detach() if self.gradient == "cut" else z)
+        return auxiliary(name, self._drawn_from(name, decoded))
+
+    @abstractmethod
+    def _drawn_from(self, name: str, distribution: TorchDistribution) -> TorchDistribution:
+        """What x~ at the site is drawn from, given the decoder's distribution."""
 
 
 class DecoderSample(_DecoderView):
@@ -79,19 +93,10 @@ class DecoderSample(_DecoderView):
         super().__init__(gradient=gradient)
         self._told = False
 
-    def __call__(
-        self,
-        name: str,
-        x: Tensor,
-        z: Tensor,
-        *,
-        decode: Callable[[Tensor], TorchDistribution],
-        encode: Callable[[Tensor], TorchDistribution],
-    ) -> Tensor:
-        distribution = decode(self._input(z))
+    def _drawn_from(self, name: str, distribution: TorchDistribution) -> TorchDistribution:
         if not distribution.has_rsample and self.gradient != "cut":
             self._without_gradient(name, distribution)
-        return auxiliary(name, distribution)
+        return distribution
 
     def _without_gradient(self, name: str, distribution: TorchDistribution) -> None:
         family = family_name(distribution)
@@ -115,18 +120,9 @@ class DecoderMean(_DecoderView):
         InputError: the likelihood has no mean.
     """
 
-    def __call__(
-        self,
-        name: str,
-        x: Tensor,
-        z: Tensor,
-        *,
-        decode: Callable[[Tensor], TorchDistribution],
-        encode: Callable[[Tensor], TorchDistribution],
-    ) -> Tensor:
-        distribution = decode(self._input(z))
+    def _drawn_from(self, name: str, distribution: TorchDistribution) -> TorchDistribution:
         mean = distribution_mean(distribution, what=f"view='mean', site {name!r}")
-        return auxiliary(name, dist.Delta(mean, event_dim=distribution.event_dim))
+        return dist.Delta(mean, event_dim=distribution.event_dim)
 
 
 #: The views a guide knows by name; an object of one's own can be passed in their place.

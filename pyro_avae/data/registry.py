@@ -10,6 +10,7 @@ from pyro_avae.data.digits import load_digits
 from pyro_avae.data.folder import load_folder
 from pyro_avae.data.mnist import FASHION_MNIST, MNIST, load_mnist
 from pyro_avae.data.split import ImageData
+from pyro_avae.devices import as_device
 from pyro_avae.errors import InputError
 from pyro_avae.paths import user_path
 
@@ -55,7 +56,7 @@ def load_dataset(
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit: expected a number of images of at least 1, got {limit}")
-    place = _device(device)
+    place = as_device(device)
     if name.startswith(_FOLDER) and name != _FOLDER:
         data = load_folder(name.removeprefix(_FOLDER), limit=limit)
     elif name in DATASETS:
@@ -63,15 +64,3 @@ def load_dataset(
     else:
         raise InputError(f"dataset: expected one of {', '.join(DATASETS)}, {_FOLDER}PATH, got {name!r}")
     return (data if limit is None else data.limit(limit)).to(place)
-
-
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"device: expected a device of this machine, such as cpu or cuda, got {str(device)!r}: {reason}"
-        ) from error
-    return place

@@ -11,7 +11,6 @@ from pyro_avae.evaluation.features import Classifier, encode_split, posterior_me
 from pyro_avae.evaluation.frozen import frozen
 from pyro_avae.evaluation.likelihood import log_likelihood, log_weights, psis_khat
 from pyro_avae.evaluation.probe import LinearProbe, fit_probe
-from pyro_avae.evaluation.randomness import isolated_rng
 from pyro_avae.evaluation.reconstruction import reconstruct, squared_error
 from pyro_avae.evaluation.robustness import robust_accuracy
 
@@ -26,7 +25,6 @@ __all__ = [
     "evaluate",
     "fit_probe",
     "frozen",
-    "isolated_rng",
     "log_likelihood",
     "log_weights",
     "pgd",

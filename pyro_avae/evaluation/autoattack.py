@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pyro_avae.errors import InputError
 from pyro_avae.evaluation.attacks import PGDResult
 from pyro_avae.evaluation.frozen import frozen
-from pyro_avae.evaluation.randomness import isolated_rng
+from pyro_avae.randomness import isolated
 
 __all__ = ["AUTOATTACK_IMAGES", "autoattack", "autoattack_parts", "autoattack_settings", "require_torchattacks"]
 
@@ -106,7 +106,7 @@ def autoattack(
     library = require_torchattacks()
     if x.ndim != 4:
         raise InputError(f"autoattack: expected images of shape (B, C, H, W), got {tuple(x.shape)}")
-    with frozen(classifier), isolated_rng(seed):
+    with frozen(classifier), isolated(seed):
         with torch.no_grad():
             correct = classifier(x).argmax(-1) == labels
         adversarial = x.clone()

@@ -25,9 +25,9 @@ from pyro_avae.evaluation.frozen import frozen
 from pyro_avae.evaluation.likelihood import MIN_PSIS_SAMPLES, log_likelihood, log_weights, psis_khat
 from pyro_avae.evaluation.pair import Guide, Model, device_of
 from pyro_avae.evaluation.probe import LinearProbe, fit_probe
-from pyro_avae.evaluation.randomness import isolated_rng
 from pyro_avae.evaluation.reconstruction import squared_error
 from pyro_avae.evaluation.robustness import autoattack_with, pgd_with, robust_accuracy
+from pyro_avae.randomness import isolated
 
 if TYPE_CHECKING:
     from pyro_avae.data import ImageData, Split
@@ -207,7 +207,7 @@ def _reconstruction_and_bound(model: Model, guide: Guide, test: Split, settings:
     report = settings.stage("bound")
     squared, pixels, done = 0.0, 1, 0
     bound: dict[str, float] = {}
-    with isolated_rng(settings.seed):
+    with isolated(settings.seed):
         for x, _ in batches(test, batch_size=settings.batch_size, limit=settings.limit):
             x = x.to(device)
             squared += float(squared_error(model, guide, x).double().sum())
@@ -232,7 +232,7 @@ def _likelihood(model: Model, guide: Guide, test: Split, settings: _Settings) ->
     estimates: list[Tensor] = []
     khats: list[Tensor] = []
     done = 0
-    with isolated_rng(settings.seed):
+    with isolated(settings.seed):
         for x, _ in batches(test, batch_size=min(settings.batch_size, 100), limit=total):
             weights = log_weights(model, guide, x.to(device), settings.num_importance_samples)
             estimates.append(log_likelihood(weights).double().cpu())

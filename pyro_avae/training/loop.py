@@ -126,7 +126,7 @@ def fit(
         progress = default_reporter()
     reporter = progress or Silent()
     with ExitStack() as stack:
-        stack.enter_context(isolated(stream_seed(seed, "noise"), loop.device))
+        stack.enter_context(isolated(stream_seed(seed, "noise")))
         stack.enter_context(_training_mode(model, guide))
         loop.start(folder, found)
         stack.callback(loop.log.close)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from pyro_avae.elbo import AVAE_ELBO
-from pyro_avae.evaluation import bound_terms, isolated_rng
+from pyro_avae.evaluation import bound_terms
+from pyro_avae.randomness import isolated
 
 
 def test_ppca_with_its_exact_posterior_has_the_evidence_as_its_bound(exact_pair) -> None:
@@ -26,9 +27,9 @@ def test_ppca_with_its_exact_posterior_has_the_evidence_as_its_bound(exact_pair)
 
 def test_terms_add_up_to_minus_the_loss_per_image(trained) -> None:
     x, _ = trained.data.test.fixed_batch(torch.arange(32))
-    with isolated_rng(5):
+    with isolated(5):
         terms = bound_terms(trained.model, trained.guide, x)
-    with isolated_rng(5):
+    with isolated(5):
         loss = AVAE_ELBO().loss(trained.model, trained.guide, x)
     assert set(terms) == {"x", "z", "z_aux", "total"}
     assert terms["total"] == pytest.approx(-loss / 32, rel=1e-5)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_avae.evaluation import frozen, isolated_rng
+from pyro_avae.evaluation import frozen
+from pyro_avae.randomness import isolated
 
 
 def test_modes_and_gradients_come_back_even_after_an_error() -> None:
@@ -21,7 +22,7 @@ def test_modes_and_gradients_come_back_even_after_an_error() -> None:
 
 def test_the_random_state_comes_back_even_after_an_error() -> None:
     before = torch.get_rng_state()
-    with pytest.raises(RuntimeError, match="stop"), isolated_rng(1):
+    with pytest.raises(RuntimeError, match="stop"), isolated(1):
         torch.rand(3)
         raise RuntimeError("stop")
     assert torch.equal(torch.get_rng_state(), before)
@@ -30,6 +31,6 @@ def test_the_random_state_comes_back_even_after_an_error() -> None:
 def test_different_seeds_differ() -> None:
     draws = []
     for seed in (1, 2):
-        with isolated_rng(seed):
+        with isolated(seed):
             draws.append(torch.rand(4))
     assert not torch.equal(*draws)
