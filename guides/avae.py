@@ -40,6 +40,9 @@ class AVAEGuide(AmortizedGuide):
     The gradient of the consistency term runs z_aux -> x_aux -> z -> encoder, and to the decoder only through z's own
     part in the coupling: :math:`\theta` is held constant in x_aux.
 
+    Copy model and guide together, ``model, guide = copy.deepcopy((model, guide))``: ``copy.deepcopy(guide)`` alone
+    makes a guide whose views come from a hidden copy of the model, which nobody trains.
+
     Args:
         encoder: see :class:`~pyro_avae.guides.AmortizedGuide`; it encodes both x and x_aux.
         model: the target, an :class:`~pyro_avae.models.ExtendedVAE` or a like one. It is used, not registered: its

@@ -12,13 +12,19 @@ from pyro_avae.errors import InputError
 
 __all__ = ["Gaussian", "bernoulli", "continuous_bernoulli"]
 
+#: The smallest learned variance.
+_FLOOR = 1e-8
+
 
 class Gaussian(nn.Module):
     r"""The likelihood :math:`\mathcal N(\mathrm{out}, \nu I)` with fixed or learned :math:`\nu`.
 
     Args:
         obs_variance: :math:`\nu`, in squared pixels; where training starts if ``learned``.
-        learned: train :math:`\nu`, as the softplus of a free number.
+        learned: train :math:`\nu = \nu_0 + \mathrm{softplus}(r)` by its free number r. The floor :math:`\nu_0` is 1e-8,
+            or half of ``obs_variance`` where that is less: however far r runs, the scale is not 0, in float32 either.
+        dtype: of r; torch's default if None. A pair that is made and then turned ``.double()`` starts where float32
+            rounded ``obs_variance`` to.
 
     Raises:
         InputError: ``obs_variance`` is not a positive finite number.
@@ -28,26 +34,29 @@ class Gaussian(nn.Module):
         tensor([0.5000, 0.5000, 0.5000])
     """
 
-    def __init__(self, *, obs_variance: float = 0.5, learned: bool = False) -> None:
+    def __init__(self, *, obs_variance: float = 0.5, learned: bool = False, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         if isinstance(obs_variance, bool) or not isinstance(obs_variance, int | float):
             raise InputError(f"obs_variance: expected a number above 0, got {obs_variance!r}")
         if not (math.isfinite(obs_variance) and obs_variance > 0):
             raise InputError(f"obs_variance: expected a finite number above 0, got {obs_variance}")
         self._fixed = float(obs_variance)
+        self._floor = min(_FLOOR, self._fixed / 2)
+        above = self._fixed - self._floor
         # inverse of softplus, written so that neither end overflows
-        start = obs_variance + math.log(-math.expm1(-obs_variance))
-        self.raw = nn.Parameter(torch.tensor(start)) if learned else None
+        start = above + math.log(-math.expm1(-above))
+        self.raw = nn.Parameter(torch.tensor(start, dtype=dtype)) if learned else None
 
     @property
     def obs_variance(self) -> Tensor | float:
         r""":math:`\nu`, a number if fixed, else a 0-d tensor with gradient."""
-        return self._fixed if self.raw is None else softplus(self.raw)
+        return self._fixed if self.raw is None else self._floor + softplus(self.raw)
 
     def forward(self, out: Tensor) -> TorchDistribution:
-        if self.raw is None:
-            return dist.Normal(out, torch.full_like(out, math.sqrt(self._fixed)))
-        return dist.Normal(out, softplus(self.raw).sqrt().to(out.dtype).expand_as(out))
+        variance = self.obs_variance
+        if not isinstance(variance, Tensor):
+            return dist.Normal(out, torch.full_like(out, math.sqrt(variance)))
+        return dist.Normal(out, variance.sqrt().to(out.dtype).expand_as(out))
 
 
 def bernoulli(logits: Tensor) -> TorchDistribution:

@@ -68,7 +68,7 @@ class PPCA(VAE):
         with torch.no_grad():
             decoder.weight.copy_(weight)
             decoder.bias.copy_(torch.zeros(data_dim) if mean is None else mean)
-        likelihood = Gaussian(obs_variance=obs_variance, learned=learned_variance).to(weight)
+        likelihood = Gaussian(obs_variance=obs_variance, learned=learned_variance, dtype=weight.dtype).to(weight)
         super().__init__(decoder, latent_dim=latent_dim, likelihood=likelihood)
 
     @classmethod

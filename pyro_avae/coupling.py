@@ -16,7 +16,13 @@ __all__ = ["Coupling", "FixedRho", "LearnedRho", "MatrixRho", "RhoLike", "as_cou
 
 
 class Coupling(nn.Module, ABC):
-    r"""A conditional :math:`p_\rho(z'|z)` that leaves :math:`\mathcal N(0, I)` invariant."""
+    r"""A conditional :math:`p_\rho(z'|z)` that leaves :math:`\mathcal N(0, I)` invariant.
+
+    Attributes:
+        latent_dim: the L that it fits, or None where it fits any; :func:`as_coupling` checks it.
+    """
+
+    latent_dim: int | None = None
 
     @abstractmethod
     def forward(self, z: Tensor) -> TorchDistribution:
@@ -54,6 +60,7 @@ class FixedRho(Coupling):
             self.rho = float(values)
         else:
             self.register_buffer("rho", values)
+            self.latent_dim = latent_dim
 
     def forward(self, z: Tensor) -> TorchDistribution:
         if isinstance(self.rho, float):
@@ -74,6 +81,8 @@ class LearnedRho(Coupling):
         init: where training starts, one number or one per dimension, in (-1, 1).
         latent_dim: L.
         per_dimension: learn one correlation per latent dimension instead of one for all.
+        dtype: of the parameter; by default that of ``init`` where it is a float tensor, else torch's default. A pair
+            that is made and then turned ``.double()`` starts where float32 rounded ``init`` to.
 
     Raises:
         InputError: as :class:`FixedRho`, for ``init``.
@@ -87,13 +96,19 @@ class LearnedRho(Coupling):
         *,
         latent_dim: int,
         per_dimension: bool = False,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         values = _checked_rho(init, latent_dim, name="init")
         if per_dimension:
             values = values.expand(latent_dim).clone()
-        inside = (values / self._bound).clamp(-1 + 1e-12, 1 - 1e-12)
-        self.raw = nn.Parameter(torch.atanh(inside).to(torch.get_default_dtype()))
+        if values.dim() == 1:
+            self.latent_dim = latent_dim
+        if dtype is None:
+            given = init.dtype if isinstance(init, Tensor) else None
+            dtype = given if given is not None and given.is_floating_point else torch.get_default_dtype()
+        inside = (values.double() / self._bound).clamp(-1 + 1e-12, 1 - 1e-12)
+        self.raw = nn.Parameter(torch.atanh(inside).to(dtype))
 
     @property
     def rho(self) -> Tensor:
@@ -130,6 +145,7 @@ class MatrixRho(Coupling):
         norm = float(torch.linalg.matrix_norm(matrix, ord=2)) if bool(matrix.isfinite().all()) else math.nan
         if not norm < 1:
             raise InputError(f"rho: expected a finite matrix with spectral norm below 1, got norm {norm}")
+        self.latent_dim = len(matrix)
         self.register_buffer("matrix", matrix)
         residual = torch.eye(len(matrix)).to(matrix) - matrix @ matrix.T
         self.register_buffer("scale_tril", torch.linalg.cholesky(residual))
@@ -142,9 +158,14 @@ def as_coupling(rho: RhoLike, *, latent_dim: int) -> Coupling:
     """Make a coupling of what a user passes as ``rho``: a number, one per dimension, ``"learned"``, or a coupling.
 
     Raises:
-        InputError: a value that is none of these, or not allowed by :class:`FixedRho`.
+        InputError: a value that is none of these, or not allowed by :class:`FixedRho`; a coupling of another L.
     """
     if isinstance(rho, Coupling):
+        if rho.latent_dim not in (None, latent_dim):
+            raise InputError(
+                f"rho: expected a coupling of latent_dim={latent_dim}, got a {type(rho).__name__} of"
+                f" latent_dim={rho.latent_dim}"
+            )
         return rho
     if isinstance(rho, str):
         if rho != "learned":
@@ -162,6 +183,9 @@ def optimal_rho(second_moment_aux: float, cross_moment: float, second_moment: fl
 
     and its stationary points are the roots in (-1, 1) of
     :math:`L\rho^3 - B\rho^2 + (A + C - L)\rho - B = 0`. There can be three; the one with the smallest loss is returned.
+    There is one whenever :math:`2|B| < A + C`. Moments have :math:`2|B| \le 2\sqrt{AC} \le A + C`, with equality in
+    both only where :math:`z' = z` or :math:`z' = -z` almost surely: then the loss falls without end as
+    :math:`|\rho| \to 1`.
 
     Args:
         second_moment_aux: A.
@@ -170,16 +194,17 @@ def optimal_rho(second_moment_aux: float, cross_moment: float, second_moment: fl
         latent_dim: L; 1 for one dimension of a per-dimension correlation.
 
     Raises:
-        InputError: moments that no pair of variables has (:math:`B^2 \ge AC`, or not finite).
+        InputError: no minimum inside (-1, 1), :math:`2|B| \ge A + C`; a negative A or C; a number that is not finite.
 
     Example:
         >>> round(optimal_rho(1.0, 0.8, 1.0), 6)
         0.8
     """
     a, b, c, size = second_moment_aux, cross_moment, second_moment, latent_dim
-    if not all(map(math.isfinite, (a, b, c))) or a <= 0 or c <= 0 or b * b >= a * c:
+    if not all(map(math.isfinite, (a, b, c))) or min(a, c) < 0 or 2 * abs(b) >= a + c:
         raise InputError(
-            f"moments: expected A, C > 0 and B^2 < A C, got A={a}, B={b}, C={c}; the loss has no minimum inside (-1, 1)"
+            f"moments: expected A, C >= 0 and 2|B| < A + C, got A={a}, B={b}, C={c}; the loss has no minimum inside"
+            " (-1, 1)"
         )
     roots = np.roots([size, -b, a + c - size, -b])
     real = [float(r.real) for r in roots if abs(r.imag) < 1e-9 * (1 + abs(r)) and abs(r.real) < 1]
@@ -188,7 +213,8 @@ def optimal_rho(second_moment_aux: float, cross_moment: float, second_moment: fl
         rest = 1 - rho * rho
         return 0.5 * size * math.log(rest) + (a - 2 * rho * b + rho * rho * c) / (2 * rest)
 
-    return min(real, key=loss)
+    # A root nearer to the edge than a rounding may come out beyond it.
+    return min(real or [math.copysign(math.nextafter(1.0, 0.0), b)], key=loss)
 
 
 def _checked_rho(rho: float | Sequence[float] | Tensor, latent_dim: int, *, name: str = "rho") -> Tensor:

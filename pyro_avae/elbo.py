@@ -91,8 +91,8 @@ class AVAE_ELBO(ELBO):
         with_entropy: bool = False,
         retain_graph: bool | None = None,
     ) -> None:
-        if num_particles < 1:
-            raise InputError(f"num_particles: expected at least 1, got {num_particles}")
+        if isinstance(num_particles, bool) or not isinstance(num_particles, int) or num_particles < 1:
+            raise InputError(f"num_particles: expected an integer of at least 1, got {num_particles!r}")
         super().__init__(  # type: ignore[no-untyped-call]
             num_particles=num_particles,
             max_plate_nesting=max_plate_nesting,

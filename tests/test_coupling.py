@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pyro_avae import AVAE_ELBO
-from pyro_avae.coupling import FixedRho, LearnedRho, MatrixRho, as_coupling, optimal_rho
+from pyro_avae.coupling import Coupling, FixedRho, LearnedRho, MatrixRho, as_coupling, optimal_rho
 from pyro_avae.errors import InputError
 from pyro_avae.guides import AVAEGuide, LinearEncoder
 from pyro_avae.models import PPCA, ExtendedVAE
@@ -190,6 +190,57 @@ def test_a_bad_matrix_is_refused(matrix, message):
         MatrixRho(matrix)
 
 
+@pytest.mark.parametrize("dtype", [None, F64])
+@pytest.mark.parametrize("init", [0.9, [0.1, -0.7], torch.tensor([0.3, -0.99999], dtype=F64)])
+def test_a_learned_rho_made_in_float64_starts_exactly_there(init, dtype):
+    if dtype is None and not isinstance(init, torch.Tensor):
+        assert LearnedRho(init, latent_dim=2).raw.dtype is torch.float32
+        return
+    coupling = LearnedRho(init, latent_dim=2, dtype=dtype)
+    assert coupling.raw.dtype is F64
+    # d rho = (1 - rho^2) d raw, and raw is below 7
+    torch.testing.assert_close(coupling.rho.detach(), torch.as_tensor(init, dtype=F64), rtol=0, atol=16 * EPS)
+
+
+def test_a_learned_rho_next_to_one_in_float32_is_finite():
+    almost = torch.tensor(1 - 2.0**-24)
+    assert bool(LearnedRho(almost, latent_dim=1).raw.isfinite())
+
+
+SIZED = {
+    "matrix": lambda: MatrixRho(torch.eye(2) / 2),
+    "fixed": lambda: FixedRho([0.1, 0.2], latent_dim=2),
+    "learned": lambda: LearnedRho(0.5, latent_dim=2, per_dimension=True),
+    "learned_each": lambda: LearnedRho([0.5, 0.1], latent_dim=2),
+}
+
+
+@pytest.mark.parametrize("make", SIZED.values(), ids=SIZED.keys())
+def test_a_coupling_of_another_size_is_refused(make):
+    coupling = make()
+    assert as_coupling(coupling, latent_dim=2) is coupling
+    message = rf"\Arho: expected a coupling of latent_dim=3, got a {type(coupling).__name__} of latent_dim=2\Z"
+    for refused in (
+        lambda: as_coupling(coupling, latent_dim=3),
+        lambda: ExtendedVAE(torch.nn.Linear(3, 4), latent_dim=3, rho=coupling),
+    ):
+        with pytest.raises(InputError, match=message):
+            refused()
+
+
+class Flip(Coupling):
+    """A user's own, z' = -z but for noise, of no size."""
+
+    def forward(self, z):
+        return FixedRho(-0.9, latent_dim=z.shape[-1])(z)
+
+
+@pytest.mark.parametrize("make", [Flip, lambda: FixedRho(0.2, latent_dim=2), lambda: LearnedRho(0.2, latent_dim=2)])
+def test_a_coupling_without_a_size_fits_any(make):
+    coupling = make()
+    assert as_coupling(coupling, latent_dim=5)(torch.zeros(3, 5)).batch_shape == (3,)
+
+
 def consistency_loss(rho, a, b, c, size):
     """E -log N(z'; rho z, (1 - rho^2) I) without its 2 pi, from the moments."""
     return 0.5 * size * np.log(1 - rho**2) + (a - 2 * rho * b + rho**2 * c) / (2 * (1 - rho**2))
@@ -212,17 +263,29 @@ def test_the_optimal_rho_beats_every_other(a, correlation, c, size):
     assert abs(cubic) <= 1e4 * EPS * (size + abs(b) + a + c)
 
 
-@pytest.mark.parametrize("b", [1 - 1e-15, -1 + 1e-15, 1 - 1e-8, 0.0])
+@pytest.mark.parametrize("moments", [(4.0, 2.0, 1.0), (0.25, -0.5, 1.0), (0.3, math.sqrt(0.21), 0.7), (0.0, 0.0, 0.4)])
+@pytest.mark.parametrize("size", [1, 8])
+def test_a_second_latent_that_is_a_multiple_of_the_first_has_an_optimal_rho(moments, size):
+    """B^2 = A C, A != C: perfectly correlated, and yet the loss rises to both edges."""
+    best = optimal_rho(*moments, latent_dim=size)
+    grid = np.linspace(-1, 1, 4001)[1:-1]
+    losses = consistency_loss(grid, *moments, size)
+    assert -1 < best < 1
+    assert losses.argmin() not in (0, len(grid) - 1)
+    assert consistency_loss(best, *moments, size) <= losses.min() + 1e3 * EPS * (1 + abs(losses.min()))
+
+
+@pytest.mark.parametrize("b", [1 - 2.0**-53, -1 + 2.0**-53, 1 - 1e-15, -1 + 1e-15, 1 - 1e-8, 0.0])
 def test_the_optimal_rho_exists_up_to_the_edge(b):
     assert optimal_rho(1.0, b, 1.0) == pytest.approx(b, abs=1e-7)
 
 
 @pytest.mark.parametrize(
     "moments",
-    [(1.0, 1.0, 1.0), (1.0, -2.0, 1.0), (0.0, 0.0, 1.0), (1.0, 0.0, -1.0), (math.nan, 0.0, 1.0), (1.0, 0.0, math.inf)],
+    [(1.0, 1.0, 1.0), (1.0, -2.0, 1.0), (0.0, 0.0, 0.0), (3.0, 0.0, -1.0), (math.nan, 0.0, 1.0), (1.0, 0.0, math.inf)],
 )
-def test_moments_of_no_pair_are_refused(moments):
-    with pytest.raises(InputError, match=r"\Amoments: expected A, C > 0 and B\^2 < A C, got A=[^\n]*\Z"):
+def test_moments_without_a_minimum_are_refused(moments):
+    with pytest.raises(InputError, match=r"\Amoments: expected A, C >= 0 and 2\|B\| < A \+ C, got A=[^\n]*\Z"):
         optimal_rho(*moments)
 
 

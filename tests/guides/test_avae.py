@@ -149,7 +149,8 @@ def hand_loss(model: ExtendedVAE, guide: AVAEGuide, x: Tensor, case: Case) -> Te
     rho = torch.as_tensor(case.rho, dtype=case.dtype) if not isinstance(case.rho, nn.Module) else None
     if rho is None:
         rho = (1 - 2.0**-20) * torch.tanh(theta["coupling.raw"])
-    nu = softplus(theta["observation.likelihood.raw"]) if case.learned_nu else torch.tensor(case.nu, dtype=case.dtype)
+    raw = theta.get("observation.likelihood.raw")
+    nu = 1e-8 + softplus(raw) if case.learned_nu else torch.tensor(case.nu, dtype=case.dtype)
     constant = {name: value.detach() for name, value in theta.items()}
     front = (case.particles,) if case.vectorised else ()
     loss = torch.zeros((), dtype=case.dtype)

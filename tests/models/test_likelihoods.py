@@ -32,21 +32,32 @@ def test_the_gradient_of_a_learned_nu():
     out, x = torch.rand(3, 2, dtype=F64), torch.rand(3, 2, dtype=F64)
     (grad,) = torch.autograd.grad(likelihood(out).log_prob(x).sum(), likelihood.raw)
     nu = likelihood.obs_variance.detach()
-    # d nu / d raw = sigmoid(raw) = 1 - exp(-nu)
-    expected = (((x - out) ** 2 / (2 * nu**2) - 1 / (2 * nu)).sum()) * (1 - torch.exp(-nu))
+    # d nu / d raw = sigmoid(raw) = 1 - exp(-softplus(raw)), and nu = 1e-8 + softplus(raw)
+    expected = (((x - out) ** 2 / (2 * nu**2) - 1 / (2 * nu)).sum()) * (1 - torch.exp(1e-8 - nu))
     torch.testing.assert_close(grad, expected, rtol=ROUNDING, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("raw", [-1e4, -100.0, 100.0, 1e4])
-def test_a_learned_nu_far_out_does_not_become_nan(raw):
-    likelihood = Gaussian(learned=True).double()
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("start", [1e-10, 0.5])
+def test_a_learned_nu_far_out_keeps_its_floor(raw, dtype, start):
+    likelihood = Gaussian(obs_variance=start, learned=True).to(dtype)
     with torch.no_grad():
         likelihood.raw.fill_(raw)
-    if raw > -745:  # exp(-745) is the smallest float64; beyond it a variance of zero is refused by name
-        assert bool(likelihood(torch.zeros(1, dtype=F64)).log_prob(torch.zeros(1, dtype=F64)).isfinite())
-    else:
-        with pytest.raises(ValueError, match="scale"):
-            likelihood(torch.zeros(1, dtype=F64))
+    log_prob = likelihood(torch.zeros(1, dtype=dtype)).log_prob(torch.ones(1, dtype=dtype))
+    (grad,) = torch.autograd.grad(log_prob.sum(), likelihood.raw)
+    assert bool(log_prob.isfinite().all())
+    assert bool(grad.isfinite())
+    floor = min(1e-8, start / 2)
+    assert float(likelihood.obs_variance.detach()) == pytest.approx(max(raw, floor), rel=1e-6)
+
+
+@pytest.mark.parametrize("nu", [1e-12, 1e-8, 1.5e-8, 0.1, 0.3, 7.0])
+def test_a_learned_nu_made_in_float64_starts_exactly_there(nu):
+    likelihood = Gaussian(obs_variance=nu, learned=True, dtype=F64)
+    assert likelihood.raw.dtype is F64
+    # d nu / nu = |raw| d raw / raw at most, and |raw| is below max(nu, log(1/nu)) < 30
+    assert float(likelihood.obs_variance.detach()) == pytest.approx(nu, rel=60 * torch.finfo(F64).eps, abs=0)
 
 
 def test_the_bernoulli_by_hand():
