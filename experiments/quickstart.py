@@ -145,8 +145,8 @@ def _train_and_attack(
     method: str, given: Mapping[str, Any], data: ImageData, path: Path, *, progress: bool
 ) -> dict[str, Any]:
     """One run, as ``pyro-avae train`` and ``pyro-avae evaluate`` make it."""
-    own = {"builder": builder_of(method), "image_shape": data.shape, "log_every": _LOG_EVERY}
-    settings = replace(settings_for({**given, "method": method}), **own)
+    settings = settings_for({**given, "method": method, "log_every": _LOG_EVERY})
+    settings = replace(settings, builder=builder_of(method), image_shape=data.shape)
     folder = RunFolder(path)
     if progress:
         _say(f"training {method}")
