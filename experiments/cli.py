@@ -1,8 +1,7 @@
 """The command line, ``pyro-avae``: finds the command, runs it, and turns what goes wrong into one line.
 
-argparse reads the options, not tyro: tyro prints its errors as boxes of many lines and offers no way to have them as
-one, and it takes the word ``None`` for an option that was left out. The options are made of the typed
-:class:`~pyro_avae.runs.settings.Settings` all the same (``experiments/train.py``).
+argparse reads the options; those of a run are made of the typed :class:`~pyro_avae.runs.Settings`
+(``experiments/train.py``).
 """
 
 import argparse

@@ -2,8 +2,7 @@
 
 Why torchattacks, and why not its own ``AutoAttack`` class:
 
-- It has all four parts. The Adversarial Robustness Toolbox has no FAB (its ensemble substitutes DeepFool) and runs on
-  NumPy copies; foolbox has neither APGD nor Square. The reference implementation is not on the package index.
+- It has all four parts; foolbox 3.3.4 has neither APGD nor Square.
 - Its price is a pin, ``requests~=2.25.1``, which it never imports: hence the extra ``attacks``.
 - Its ``AutoAttack`` runs APGD and FAB for 10 steps where the published attack takes 100, so it is weaker than its name
   says. The parts are built here with the published settings.
