@@ -1,19 +1,20 @@
 """Running float32 programs in float64, with gradients that reach the original parameters."""
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import pyro
 import torch
+from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pyro_avae.swapping import swapped_tensors
 
-__all__ = ["in_double", "trainable_parameters"]
+__all__ = ["create_parameters", "in_double", "trainable_parameters"]
 
 Program = Callable[..., Any]
 Result = TypeVar("Result")
@@ -36,6 +37,16 @@ def in_double(call: Callable[[], Result], *programs: Program) -> Result:
         _default_dtype(torch.float64),
     ):
         return call()
+
+
+def create_parameters(model: Program, guide: Program, x: Tensor) -> None:
+    """Run the pair once as it is, so that parameters that ``pyro.param`` makes on first use have their own dtype.
+
+    The random state is left as it was. What fails here fails again, and is explained, when the pair is read.
+    """
+    with torch.random.fork_rng(), torch.no_grad(), suppress(ValueError, RuntimeError):
+        guide_trace = poutine.trace(guide).get_trace(x)
+        poutine.replay(model, trace=guide_trace)(x)
 
 
 def trainable_parameters(call: Callable[[], Any], model: Program, guide: Program) -> dict[str, Tensor]:
@@ -62,20 +73,30 @@ def _without_repeats(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]
 
 
 def _modules_of(program: Program) -> Iterator[nn.Module]:
-    """The modules that a program uses: itself and what it refers to, the one it is a method of, or its closure's."""
+    """The modules that a program uses: itself and what it refers to, its object's if it is a method, its closure's."""
     if isinstance(program, nn.Module):
         yield program
-        for attribute in vars(program).values():
-            # a guide holds its model unregistered, in a tuple
-            referred = attribute if isinstance(attribute, tuple | list) else (attribute,)
-            yield from (held for held in referred if isinstance(held, nn.Module))
+        # a guide holds its model unregistered, in a tuple
+        yield from _modules_in(tuple(vars(program).values()))
     elif isinstance(program, partial):
         yield from _modules_of(program.func)
-    elif isinstance(getattr(program, "__self__", None), nn.Module):
-        yield from _modules_of(program.__self__)  # type: ignore[attr-defined]
+    elif inspect.ismethod(program):
+        owner = program.__self__
+        yield from _modules_of(owner) if isinstance(owner, nn.Module) else _modules_in(vars(owner))
     elif inspect.isfunction(program):
         used = inspect.getclosurevars(program)
-        yield from (v for v in {**used.globals, **used.nonlocals}.values() if isinstance(v, nn.Module))
+        yield from _modules_in({**used.globals, **used.nonlocals})
+
+
+def _modules_in(value: Any) -> Iterator[nn.Module]:
+    """The modules that a value is or contains, looking into tuples, lists and dictionaries."""
+    if isinstance(value, nn.Module):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _modules_in(tuple(value.values()))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _modules_in(item)
 
 
 class _DoubleStore(Messenger):

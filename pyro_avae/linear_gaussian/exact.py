@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError
-from pyro_avae.linear_gaussian.double_precision import in_double
+from pyro_avae.linear_gaussian.double_precision import create_parameters, in_double
 from pyro_avae.linear_gaussian.reading import AffineFactor, read_pair
 from pyro_avae.linear_gaussian.verification import BoundCheck, check_bound
 
@@ -40,7 +40,9 @@ def exact_bound(model: Program, guide: Program, x: Tensor, elbo: ELBO | None = N
     is the one that the estimator has in expectation, which with ``gradient="cut"`` is not that of the value.
 
     Args:
-        model: any Pyro program of ``x``: a module, a method or a function.
+        model: any Pyro program of ``x``: a module, a method or a function. Its parameters are those in Pyro's store
+            and in modules that it is, is a method of, or refers to (in a list, tuple or dictionary too); a loose tensor in a
+            closure must be float64, and has no row in :func:`verify_bound`.
         guide: likewise. An auxiliary draw goes through :func:`pyro_avae.auxiliary.auxiliary`.
         x: data; computed in float64.
         elbo: the objective; its ``weights`` count. Default ``AVAE_ELBO()``; Pyro's ``Trace_ELBO``,
@@ -97,7 +99,7 @@ def exact_second_moment(model: Program, guide: Program, x: Tensor, site: str, ot
     Raises:
         InputError: as :func:`exact_bound`; a site that the guide does not draw, or whose event is no vector.
     """
-    drawn = {f.name: f for f in _factors(model, guide, x) if f.role == "guide"}
+    drawn = {f.name: f for f in _factors(model, guide, x) if f.drawn}
     for name in (site, other):
         if name not in drawn:
             raise InputError(f"site {name!r}: the guide does not draw it, it draws {sorted(drawn)}")
@@ -140,8 +142,20 @@ def verify_bound(
 
 
 def _factors(model: Program, guide: Program, x: Tensor) -> list[AffineFactor]:
-    with torch.enable_grad():
-        return in_double(lambda: read_pair(model, guide, x.double()), model, guide)
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.numel() == 0 or not bool(x.isfinite().all()):
+        got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise InputError(f"x: expected a non-empty tensor of finite floating numbers, got {got}")
+    create_parameters(model, guide, x)
+    try:
+        with torch.enable_grad():
+            return in_double(lambda: read_pair(model, guide, x.double()), model, guide)
+    except RuntimeError as error:
+        if "dtype" not in str(error):
+            raise
+        raise InputError(
+            "exact_bound: the pair is run in float64, but it uses a float32 tensor that is neither in Pyro's parameter"
+            f" store nor in a module that the programs are, refer to or are methods of ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def _weights(elbo: ELBO | None) -> Mapping[str, float]:
@@ -163,7 +177,10 @@ def _expected_log_density(factor: AffineFactor) -> Tensor:
         log_scale = factor.scale.diagonal(dim1=-2, dim2=-1).log()
     else:
         white, log_scale = residual / factor.scale, factor.scale.log()
-    density = -0.5 * white.square().sum(0) - log_scale - 0.5 * math.log(2 * math.pi)
+    # What was drawn from this factor has white noise for residual. Saying so, as an analytic KL does, keeps the unused
+    # triangle of an unconstrained Cholesky factor out of the gradient.
+    square = torch.ones_like(white[0]) if factor.drawn else white.square().sum(0)
+    density = -0.5 * square - log_scale - 0.5 * math.log(2 * math.pi)
     if factor.event_dim:
         density = density.sum(tuple(range(-factor.event_dim, 0)))
     message = factor.message

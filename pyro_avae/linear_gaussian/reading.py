@@ -1,13 +1,14 @@
 """Reading a linear-Gaussian pair of Pyro programs: every site as an affine function of standard normal noise."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
 import torch
 from pyro import poutine
 from pyro.distributions.torch_distribution import MaskedDistribution
+from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
@@ -38,6 +39,7 @@ class AffineFactor:
         scale: standard deviations ``(*batch, *event)`` or Cholesky factors ``(*batch, d, d)``, the same for all noise.
         event_dim: how many dimensions on the right belong to the event.
         message: the site's Pyro message, for its scale and mask.
+        drawn: whether v was drawn from this very factor: then the whitened residual is the noise itself.
     """
 
     name: str
@@ -47,6 +49,7 @@ class AffineFactor:
     scale: Tensor
     event_dim: int
     message: Any
+    drawn: bool
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class _Factor:
     plates: frozenset[int]
     message: Any
     scored: bool
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def read_pair(model: Program, guide: Program, x: Tensor) -> list[AffineFactor]:
     try:
         return _read(model, guide, x, rest, plates_together=True)
     except InputError:
-        if sum(factor.loc.numel() for factor in rest.values() if factor.role == "guide") > _MOST_RUNS:
+        if sum(factor.loc.numel() for factor in rest.values() if factor.drawn) > _MOST_RUNS:
             raise
         return _read(model, guide, x, rest, plates_together=False)
 
@@ -126,11 +130,12 @@ def _affine(rest: _Factor, moved: list[_Factor]) -> AffineFactor:
         scale=rest.scale,
         event_dim=rest.event_dim,
         message=rest.message,
+        drawn=rest.drawn,
     )
 
 
 def _coordinates(factor: _Factor, *, plates_together: bool) -> Iterator[_Coordinate]:
-    if factor.role != "guide" or not bool(factor.scale.any()):
+    if not _has_noise(factor):
         return
     shape = factor.loc.shape
     batch_dims = len(shape) - factor.event_dim
@@ -147,8 +152,12 @@ def _random_noise(rest: Mapping[str, _Factor], reach: float) -> dict[str, Tensor
     return {
         factor.name: reach * torch.randn(factor.loc.shape, generator=generator, dtype=factor.loc.dtype).to(factor.loc)
         for factor in rest.values()
-        if factor.role == "guide" and bool(factor.scale.any())
+        if _has_noise(factor)
     }
+
+
+def _has_noise(factor: _Factor) -> bool:
+    return factor.drawn and bool(factor.scale.any())
 
 
 def _check_covariances(rest: Mapping[str, _Factor], run: Mapping[str, _Factor]) -> None:
@@ -207,11 +216,21 @@ def _run(model: Program, guide: Program, x: Tensor, noise: Mapping[str, Tensor])
     for factor in drawing.factors:
         # the trace's message, unlike the one seen while drawing, has the scale of every enclosing handler
         factors[f"guide {factor.name}"] = _with_message(factor, guide_trace.nodes.get(factor.name, factor.message))
-    for name, site in model_trace.nodes.items():
-        deterministic = (site.get("infer") or {}).get("_deterministic", False)
-        if site["type"] == "sample" and not _is_subsample(site) and not deterministic:
-            factors[f"model {name}"] = _factor("model", site, site["value"])
+    for name, site in _scored(guide_trace).items():
+        # what the guide observes is scored too, a pyro.factor included, which is refused here by name
+        if site["is_observed"]:
+            factors[f"guide {name}"] = _factor("guide", site, site["value"])
+    for name, site in _scored(model_trace).items():
+        factors[f"model {name}"] = _factor("model", site, site["value"])
     return factors
+
+
+def _scored(trace: Trace) -> dict[str, Any]:
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not _is_subsample(site) and not (site["infer"] or {}).get("_deterministic")
+    }
 
 
 def _factor(role: Role, message: Any, value: Tensor | None, *, scored: bool = True) -> _Factor:
@@ -222,7 +241,7 @@ def _factor(role: Role, message: Any, value: Tensor | None, *, scored: bool = Tr
         role=role,
         loc=loc,
         scale=scale,
-        value=loc if value is None else value,
+        value=loc if value is None else value.expand_as(loc),
         event_dim=loc.dim() - len(fn.batch_shape),
         plates=frozenset(frame.dim for frame in message["cond_indep_stack"] if frame.vectorized),
         message=message,
@@ -231,7 +250,7 @@ def _factor(role: Role, message: Any, value: Tensor | None, *, scored: bool = Tr
 
 
 def _with_message(factor: _Factor, message: Any) -> _Factor:
-    return _Factor(**{**factor.__dict__, "message": message}) if factor.scored else factor
+    return replace(factor, message=message) if factor.scored else factor
 
 
 class _Drawing(Messenger):
@@ -254,7 +273,7 @@ class _Drawing(Messenger):
         value = at_rest.loc
         if msg["name"] in self.noise:
             value = value + _scaled(at_rest.scale, self.noise[msg["name"]])
-        self.factors.append(_Factor(**{**at_rest.__dict__, "value": value}))
+        self.factors.append(replace(at_rest, value=value, drawn=True))
         msg["value"], msg["done"] = value, True
 
 
