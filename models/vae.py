@@ -4,6 +4,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
@@ -11,7 +12,7 @@ from pyro_avae.models.likelihoods import Gaussian
 from pyro_avae.models.observation import Likelihood, Observation
 from pyro_avae.parameters import register_parameters
 from pyro_avae.sites import PLATE, X, Z
-from pyro_avae.views import distribution_mean
+from pyro_avae.views import distribution_mean, family_name
 
 __all__ = ["VAE"]
 
@@ -80,6 +81,8 @@ class VAE(nn.Module):
         z: Tensor = pyro.sample(Z, self.prior(x))
         likelihood = self.observe(z)
         _check_event(x, likelihood)
+        if is_validation_enabled():
+            _check_support(x, likelihood)
         pyro.sample(X, likelihood, obs=x)
         return z
 
@@ -120,4 +123,14 @@ def _check_event(x: Tensor, likelihood: TorchDistribution) -> None:
         raise InputError(
             f"x: the decoder makes events of shape {tuple(likelihood.event_shape)}, but x has shape {tuple(x.shape)},"
             f" that is events of shape {tuple(x.shape[1:])}"
+        )
+
+
+def _check_support(x: Tensor, likelihood: TorchDistribution) -> None:
+    """Say in one line what torch would say in many; costs a look at the data, so only while Pyro validates."""
+    if not bool(likelihood.support.check(x).all()):
+        family = family_name(likelihood)
+        raise InputError(
+            f"x: values outside the support of the {family} likelihood, they lie in [{x.min():.4g}, {x.max():.4g}];"
+            " binarise the data, or use a likelihood for them (ContinuousBernoulli or Normal for pixels in [0, 1])"
         )

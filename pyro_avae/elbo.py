@@ -153,7 +153,7 @@ class AVAE_ELBO(ELBO):
         model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
         whole = model_trace, guide_trace
         model_trace, guide_trace = map(prune_subsample_sites, whole)
-        _check_all_drawn(model_trace, guide_trace)
+        _check_they_fit(model_trace, guide_trace)
         if is_validation_enabled():
             check_model_guide_match(*whole, self.max_plate_nesting)
         if is_validation_enabled():
@@ -188,11 +188,18 @@ def _scored(trace: Trace) -> dict[str, Any]:
     }
 
 
-def _check_all_drawn(model_trace: Trace, guide_trace: Trace) -> None:
+def _check_they_fit(model_trace: Trace, guide_trace: Trace) -> None:
     guide_sites = _scored(guide_trace)
     for name, site in _scored(model_trace).items():
         if not site["is_observed"] and (name not in guide_sites or guide_sites[name]["is_observed"]):
             raise InputError(f"site {name!r}: latent in the model, but the guide does not draw it")
+    for name, site in guide_sites.items():
+        of_the_guide_alone = site["is_observed"] or (site["infer"] or {}).get("is_auxiliary", False)
+        if name not in model_trace and not of_the_guide_alone:
+            raise InputError(
+                f"site {name!r}: drawn by the guide, but the model has no such site; if the two belong together, mark it"
+                " infer={'is_auxiliary': True}"
+            )
 
 
 def _latent(guide_trace: Trace) -> dict[str, Any]:

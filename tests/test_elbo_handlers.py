@@ -6,9 +6,12 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from torch import nn
 
 from pyro_avae import AVAE_ELBO
 from pyro_avae.errors import InputError
+from pyro_avae.guides import AVAEGuide, LinearEncoder
+from pyro_avae.models import VAE, ExtendedVAE
 
 F64 = torch.float64
 #: Some tens of roundings in float64.
@@ -224,3 +227,10 @@ def test_a_deterministic_site_has_no_term():
         pyro.deterministic("note", x.sum())
 
     assert sorted(AVAE_ELBO().terms(noted, guide, X)) == ["x", "z"]
+
+
+def test_programs_that_do_not_belong_together_are_refused_by_site():
+    model = ExtendedVAE(nn.Linear(2, 5), latent_dim=2)
+    guide = AVAEGuide(LinearEncoder(5, 2), model)
+    with pytest.raises(InputError, match="site 'z_aux': drawn by the guide, but the model has no such site"):
+        AVAE_ELBO()(VAE(nn.Linear(2, 5), latent_dim=2), guide)(torch.zeros(3, 5))

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from pyro_avae import AVAE_ELBO
 from pyro_avae.errors import InputError
+from pyro_avae.guides import AmortizedGuide, LinearEncoder
 from pyro_avae.models import VAE, Gaussian, MLPDecoder, bernoulli
 
 F64 = torch.float64
@@ -189,3 +191,10 @@ def test_weights_start_as_a_truncated_normal():
     variance, count = float(layer.weight.detach().var()), layer.weight.numel()
     # the kurtosis of a truncated normal is below 3, so the normal's standard error is an upper bound
     assert abs(variance - expected) < 5 * expected * math.sqrt(2 / count)
+
+
+def test_grey_pixels_under_a_bernoulli_are_refused_in_one_line():
+    model = VAE(nn.Linear(2, 5), latent_dim=2, likelihood=bernoulli)
+    guide = AmortizedGuide(LinearEncoder(5, 2))
+    with pytest.raises(InputError, match=r"outside the support of the Bernoulli likelihood, they lie in \[0.5, 0.5\]"):
+        AVAE_ELBO()(model, guide)(torch.full((3, 5), 0.5))
