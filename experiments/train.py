@@ -1,6 +1,7 @@
 """``pyro-avae train``: a run of one method on one data set, in a folder of its own."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,13 +19,15 @@ from pyro_avae.experiments.options import add_setting, option
 from pyro_avae.experiments.parts import ARCHITECTURES, LIKELIHOODS
 from pyro_avae.paths import shown, user_path
 from pyro_avae.randomness import isolated, stream_seed
-from pyro_avae.runs.checkpoints import newest_checkpoint
+from pyro_avae.runs.checkpoints import Checkpoint, newest_checkpoint
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings, setting_infos
 from pyro_avae.runs.triple import Triple, as_triple, import_builder
 from pyro_avae.training import FitResult, fit
 
 __all__ = ["TrainedRun", "add_arguments", "make_importable", "make_triple", "run", "train_run"]
+
+log = logging.getLogger(__name__)
 
 #: Settings that the data decide, or that follow from others.
 _NO_OPTION = ("image_shape", "builder")
@@ -59,16 +62,17 @@ def run(args: argparse.Namespace) -> int:
         given["data_root"] = str(user_path(given["data_root"]))
     folder = RunFolder(args.out)
     device = as_device(args.device or default_device())
-    settings = _settings_to_resume(folder, given) if args.resume else None
+    checkpoint = newest_checkpoint(folder.checkpoints) if args.resume else None
+    settings = _settings_to_resume(folder, given, checkpoint) if args.resume else None
     if settings is None:
         settings = _new_settings(given)
         if not args.resume and not folder.is_empty():
             folder.begin()
-    elif _is_finished(folder, settings):
+    elif checkpoint is not None and checkpoint.step >= settings.steps:
         print(f"{shown(folder.path)}: already finished, {settings.steps} steps")
         return 0
     data = load_dataset(settings.dataset, root=settings.data_root, device=device, limit=settings.limit)
-    if args.resume and folder.config.exists() and settings.image_shape != data.shape:
+    if checkpoint is not None and settings.image_shape != data.shape:
         raise InputError(f"image_shape: the run in {shown(folder.path)} has {settings.image_shape}, got {data.shape}")
     settings = replace(settings, image_shape=data.shape)
     trained = train_run(settings, data, folder, resume=args.resume, progress=not args.no_progress)
@@ -166,8 +170,11 @@ def make_importable() -> None:
         sys.path.append(here)
 
 
-def _settings_to_resume(folder: RunFolder, given: Mapping[str, Any]) -> Settings | None:
-    """The settings of the run in ``folder``, or None where there is none yet; ``given`` ones must equal them."""
+def _settings_to_resume(folder: RunFolder, given: Mapping[str, Any], checkpoint: Checkpoint | None) -> Settings | None:
+    """The settings of the run in ``folder``, or None where there is none yet.
+
+    ``given`` ones must equal them where there is a checkpoint; where there is none, nothing is lost by other ones.
+    """
     if folder.is_empty() or not folder.config.exists():
         return None
     stored = folder.read_settings()
@@ -175,19 +182,22 @@ def _settings_to_resume(folder: RunFolder, given: Mapping[str, Any]) -> Settings
     if "dataset" in given:
         asked = replace(asked, dataset=_new_settings({"dataset": given["dataset"]}).dataset)
     different = stored.first_difference(asked)
-    if different is not None:
+    if different is not None and checkpoint is None:
+        log.warning(
+            "%s: other settings than the run there (%s), of which no checkpoint is left",
+            shown(folder.path),
+            option(different),
+        )
+        if "method" in given:
+            asked = replace(asked, builder=builder_of(asked.method))
+    elif different is not None:
         raise InputError(
             f"{option(different)}: the run in {shown(folder.path)} has {getattr(stored, different)!r}, got"
             f" {getattr(asked, different)!r}; leave it out, or train into another folder"
         )
-    if stored.builder is not None and ":" in stored.method:
+    if asked.builder is not None and ":" in asked.method:
         make_importable()
     return asked
-
-
-def _is_finished(folder: RunFolder, settings: Settings) -> bool:
-    checkpoint = newest_checkpoint(folder.checkpoints)
-    return checkpoint is not None and checkpoint.step >= settings.steps
 
 
 def _summary(settings: Settings, result: FitResult, folder: RunFolder) -> str:

@@ -3,7 +3,9 @@
 import json
 import logging
 import math
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,34 @@ class RunFolder:
             log.warning("%s: no intact checkpoint; starting at step 0", shown(self.path))
             self.path.mkdir(parents=True, exist_ok=True)
         return checkpoint
+
+    @contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Where an exception ends the block before a checkpoint is there, an empty folder is so again, a new one gone.
+
+        What a signal stops (a ``KeyboardInterrupt``) is kept, and so is everything in a folder that had files in it.
+
+        Raises:
+            InputError: as :meth:`is_empty`.
+        """
+        was_new, was_empty = not self.path.exists(), self.is_empty()
+        try:
+            yield
+        except Exception:
+            if was_empty and not any(self.checkpoints.glob("step-*.json")):
+                with suppress(OSError):  # the error itself is what has to be told
+                    self._clear(remove_folder=was_new)
+            raise
+
+    def _clear(self, *, remove_folder: bool) -> None:
+        """Remove what training wrote; a file that is not ours stays, and the folder with it."""
+        for path in (self.config, self.log, *self.checkpoints.glob("step-*.safetensors")):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.tensorboard, ignore_errors=True)
+        if self.checkpoints.exists():
+            self.checkpoints.rmdir()
+        if remove_folder:
+            self.path.rmdir()
 
     def is_empty(self) -> bool:
         """Whether nothing is there; raises :class:`InputError` where a file is in the way or looking is not allowed."""

@@ -77,7 +77,8 @@ def fit(
 
     With ``out``, training writes checkpoints, ``log.jsonl`` and TensorBoard curves there (see
     :class:`~pyro_avae.runs.RunFolder`), and Ctrl-C or SIGTERM save before they stop it. ``resume=True`` goes on from
-    the newest intact checkpoint: on a CPU with the parameters, bit for bit, of a run that was never stopped.
+    the newest intact checkpoint: on a CPU with the parameters, bit for bit, of a run that was never stopped. Where an
+    error ends training before the first checkpoint, a folder that was new or empty is so again.
 
     Args:
         model: a Pyro model that is a module.
@@ -121,11 +122,13 @@ def fit(
     if resume and folder is None:
         raise InputError("resume: expected out, the folder of the run to go on with")
     loop = _Loop(model, guide, data, elbo or AVAE_ELBO(), batch_size=batch_size, lr=lr, seed=seed, device=device)
-    found = _open(folder, settings, resume=resume)
     if progress is True:
         progress = default_reporter()
     reporter = progress or Silent()
     with ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(folder.undone_on_error())
+        found = _open(folder, settings, resume=resume)
         stack.enter_context(isolated(stream_seed(seed, "noise")))
         stack.enter_context(_training_mode(model, guide))
         loop.start(folder, found)
@@ -161,6 +164,11 @@ class _Loop:
         for name, module in (("model", model), ("guide", guide)):
             if not isinstance(module, nn.Module):
                 raise InputError(f"{name}: expected a torch.nn.Module, got {type(module).__name__}")
+        if not isinstance(elbo, ELBO):
+            raise InputError(
+                f"elbo: expected a Pyro ELBO such as AVAE_ELBO(), got {type(elbo).__name__}; give it before it"
+                " is called on (model, guide)"
+            )
         if not trainable(model, guide):
             raise InputError("model and guide: expected parameters to train, found none that requires grad")
         self.device = _move(model, guide, device)

@@ -200,6 +200,27 @@ def test_resuming_without_a_checkpoint_starts_anew_and_says_so(cli, tmp_path, ca
         (tmp_path / "lost" / "checkpoints").mkdir(parents=True, exist_ok=True)
 
 
+def test_a_refused_run_is_in_nobodys_way(cli, refused, tmp_path):
+    run, wrong = tmp_path / "run", ["--likelihood", "bernoulli", "--gradient", "through_z"]
+    for resume in ([], ["--resume"]):
+        assert "gradient='through_z'" in refused(*RUN, *wrong, "--out", run, *resume)
+        assert not run.exists()
+    assert cli(*RUN, "--out", run).status == 0
+
+
+def test_settings_of_a_run_without_a_checkpoint_do_not_bind(cli, tmp_path, caplog):
+    run = tmp_path / "run"
+    assert cli(*RUN, "--out", run, "--rho", "0.3").status == 0
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+    status, out, _ = cli("train", "--out", run, "--resume", "--method", "vae", "--steps", "7", "--device", "cpu")
+    assert status == 0 and out.startswith("vae on color-digits: 7 steps")
+    assert "other settings than the run there (--method)" in caplog.text
+    config = json.loads((run / "config.json").read_text())
+    assert (config["method"], config["steps"], config["hidden"]) == ("vae", 7, [16])
+    assert [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()] == [1, 5, 7]
+
+
 def test_resuming_what_is_no_run(refused, tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     assert "no run to go on with: it has 'thesis.tex'" in refused("train", "--out", tmp_path, "--resume", *TINY)

@@ -16,6 +16,7 @@ from pyro_avae.errors import InputError
 from pyro_avae.guides import AmortizedGuide, AVAEGuide, MLPEncoder
 from pyro_avae.models import PPCA, VAE, ExtendedVAE, Gaussian, MLPDecoder, bernoulli
 from pyro_avae.randomness import stream_seed
+from pyro_avae.runs.settings import Settings
 from pyro_avae.training import NonFiniteError, fit
 from pyro_avae.training.batches import EpochOrder
 
@@ -240,7 +241,54 @@ def test_parameters_that_are_not_finite_are_not_saved(make_pair, images, tmp_pat
 
     with pytest.raises(NonFiniteError, match=r"^step 1: model\.observation\.decoder"):
         fit(model, guide, images, elbo=Spoiling(), steps=5, checkpoint_every=1, out=tmp_path / "run")
-    assert not list((tmp_path / "run").glob("checkpoints/*.json"))
+    assert not (tmp_path / "run").exists()
+
+
+class Refuses(AVAE_ELBO):
+    """As a likelihood that finds pixels it has no use for: at the first step."""
+
+    def differentiable_loss(self, model, guide, *args, **kwargs):
+        raise InputError("refused")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("made", [False, True])
+def test_what_fails_before_a_checkpoint_leaves_no_folder_behind(make_pair, images, tmp_path, made, resume):
+    """Not even in a folder that was there, and empty: the corrected call finds it as it was."""
+    out = tmp_path / "run"
+    if made:
+        out.mkdir()
+    with pytest.raises(InputError, match="refused"):
+        fit(*make_pair(), images, elbo=Refuses(), steps=5, out=out, settings=Settings(), resume=resume)
+    assert out.exists() == made and list(tmp_path.rglob("*")) == [out] * made
+    assert fit(*make_pair(), images, steps=2, out=out).steps == 2
+
+
+def test_what_fails_removes_no_file_of_others(make_pair, images, tmp_path):
+    def write_and_fail(row):
+        (tmp_path / "run" / "notes.txt").write_text("mine")
+        raise ValueError("callback")
+
+    with pytest.raises(ValueError, match="callback"):
+        fit(*make_pair(), images, steps=5, out=tmp_path / "run", callbacks=[write_and_fail])
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_what_fails_after_a_checkpoint_keeps_it(make_pair, images, tmp_path):
+    def fail(row):
+        if row["step"] == 4:
+            raise ValueError("callback")
+
+    with pytest.raises(ValueError, match="callback"):
+        fit(*make_pair(), images, steps=5, out=tmp_path, checkpoint_every=2, log_every=1, callbacks=[fail])
+    assert {"checkpoints", "log.jsonl", "tensorboard"} == {path.name for path in tmp_path.iterdir()}
+    assert fit(*make_pair(), images, steps=5, out=tmp_path, resume=True).steps == 5
+
+
+def test_an_elbo_already_called_on_the_pair_is_refused(make_pair, images):
+    model, guide = make_pair()
+    with pytest.raises(InputError, match=r"^elbo: expected a Pyro ELBO such as AVAE_ELBO\(\), got ELBOModule"):
+        fit(model, guide, images, elbo=AVAE_ELBO()(model, guide), steps=1)
 
 
 def test_what_a_run_leaves_in_its_folder(make_pair, images, tmp_path):

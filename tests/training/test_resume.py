@@ -16,8 +16,8 @@ from pyro_avae.training.interrupt import Interrupted, deferred_signals
 OPTIONS = {"steps": 40, "batch_size": 8, "lr": 0.01, "log_every": 6, "checkpoint_every": 7}
 
 
-class Died(Exception):
-    pass
+class Died(BaseException):
+    """Like a kill, and unlike an error, it has nothing tidied up."""
 
 
 def die_at(step):
