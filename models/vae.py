@@ -128,7 +128,8 @@ def _check_event(x: Tensor, likelihood: TorchDistribution) -> None:
 
 def _check_support(x: Tensor, likelihood: TorchDistribution) -> None:
     """Say in one line what torch would say in many; costs a look at the data, so only while Pyro validates."""
-    if not bool(likelihood.support.check(x).all()):
+    support = likelihood.support
+    if support is not None and not bool(support.check(x).all()):
         family = family_name(likelihood)
         raise InputError(
             f"x: values outside the support of the {family} likelihood, they lie in [{x.min():.4g}, {x.max():.4g}];"

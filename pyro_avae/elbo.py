@@ -197,8 +197,8 @@ def _check_they_fit(model_trace: Trace, guide_trace: Trace) -> None:
         of_the_guide_alone = site["is_observed"] or (site["infer"] or {}).get("is_auxiliary", False)
         if name not in model_trace and not of_the_guide_alone:
             raise InputError(
-                f"site {name!r}: drawn by the guide, but the model has no such site; if the two belong together, mark it"
-                " infer={'is_auxiliary': True}"
+                f"site {name!r}: drawn by the guide, but the model has no such site;"
+                " if the two belong together, mark it infer={'is_auxiliary': True}"
             )
 
 
