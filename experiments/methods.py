@@ -28,8 +28,6 @@ def plain_target(settings: Settings) -> VAE:
 
 def extended_target(settings: Settings) -> ExtendedVAE:
     """p(x|z) p(z) p_rho(z_aux|z), the last as often as there are views."""
-    if settings.rho == "natural":
-        raise InputError("rho: 'natural' is not available yet; give a number in (-1, 1) or 'learned'")
     decoder, likelihood = observation(settings)
     return ExtendedVAE(
         decoder, latent_dim=settings.latent_dim, rho=settings.rho, likelihood=likelihood, num_views=settings.num_views
@@ -62,17 +60,35 @@ def weighted_bound(settings: Settings, *, num_views: Callable[[Settings], int]) 
 
 @dataclass(frozen=True)
 class Method:
-    """How a method's target, guide and ELBO are made of settings, and which settings it changes the default of."""
+    """How a method's target, guide and ELBO are made of settings.
+
+    Attributes:
+        target: makes the model.
+        guide: makes the guide of the model.
+        elbo: makes the ELBO.
+        defaults: the settings that it changes the default of.
+        unused: the settings that it has no use for.
+    """
 
     target: Callable[[Settings], nn.Module]
     guide: Callable[[Settings, nn.Module], nn.Module]
     elbo: Callable[[Settings], AVAE_ELBO]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
+
+#: What a method with no z_aux has no use for.
+_OF_THE_CHAIN = ("rho", "view", "gradient", "num_views")
 
 METHODS: Mapping[str, Method] = {
-    "vae": Method(plain_target, plain_guide, bound),
-    "beta-vae": Method(plain_target, plain_guide, partial(weighted_bound, num_views=lambda s: 0), {"beta": 4.0}),
+    "vae": Method(plain_target, plain_guide, bound, unused=_OF_THE_CHAIN),
+    "beta-vae": Method(
+        plain_target,
+        plain_guide,
+        partial(weighted_bound, num_views=lambda s: 0),
+        defaults={"beta": 4.0},
+        unused=_OF_THE_CHAIN,
+    ),
     "avae": Method(extended_target, avae_guide, partial(weighted_bound, num_views=lambda s: s.num_views)),
 }
 

@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     elif checkpoint is not None and checkpoint.step >= settings.steps:
         print(f"{shown(folder.path)}: already finished, {settings.steps} steps")
         return 0
+    _refuse_unused(settings.method, given)
     data = load_dataset(settings.dataset, root=settings.data_root, device=device, limit=settings.limit)
     if checkpoint is not None and settings.image_shape != data.shape:
         raise InputError(f"image_shape: the run in {shown(folder.path)} has {settings.image_shape}, got {data.shape}")
@@ -161,6 +162,13 @@ def _new_settings(given: Mapping[str, Any]) -> Settings:
         path = user_path(settings.dataset.removeprefix("folder:"))
         settings = replace(settings, dataset=f"folder:{path}")
     return settings
+
+
+def _refuse_unused(method: str, given: Mapping[str, Any]) -> None:
+    """Refuse a setting on the command line that would change nothing; one's own methods may read them all."""
+    for name in METHODS[method].unused if method in METHODS else ():
+        if name in given:
+            raise InputError(f"{option(name)}: the method {method} has no use for it; leave it out")
 
 
 def make_importable() -> None:

@@ -12,7 +12,7 @@ __all__ = ["SettingInfo", "Settings", "setting_infos"]
 #: Version of the JSON form.
 FORMAT = 1
 
-_RHO = NumberOr(Number("a number in (-1, 1)", lambda v: -1 < v < 1), ("learned", "natural"))
+_RHO = NumberOr(Number("a number in (-1, 1)", lambda v: -1 < v < 1), ("learned",))
 _POSITIVE = Number("a finite number above 0", lambda v: v > 0)
 _WIDTH = Integer(1, 10**6)
 

@@ -47,9 +47,12 @@ def test_every_command_has_help_seed_and_device(cli, name):
         (["train", "--out", "r", "--steps", "3", "x\ny"], "unrecognized arguments: x"),
         (
             ["train", "--out", "r", "--rho", "1"],
-            "argument --rho: expected a number in (-1, 1) or 'learned' or 'natural'",
+            "argument --rho: expected a number in (-1, 1) or 'learned', got '1'",
         ),
-        (["train", "--out", "r", "--rho", "natural"], "rho: 'natural' is not available yet"),
+        (
+            ["train", "--out", "r", "--rho", "natural"],
+            "--rho: expected a number in (-1, 1) or 'learned', got 'natural'",
+        ),
         (["train", "--out", "r", "--method", "wae"], "method: expected one of vae, beta-vae, avae or module:function"),
         (["train", "--out", "r", "--method", "no_such:build"], "importing no_such failed: ModuleNotFoundError"),
         (["train", "--out", "r", "--method", ":"], "method: expected module:function"),
@@ -69,6 +72,15 @@ def test_every_command_has_help_seed_and_device(cli, name):
 def test_bad_input_is_one_line(refused, tmp_path, monkeypatch, argv, message):
     monkeypatch.chdir(tmp_path)
     assert message in refused(*argv)
+
+
+@pytest.mark.parametrize("method", ["vae", "beta-vae"])
+@pytest.mark.parametrize("words", [["--rho", "0.975"], ["--view", "mean"], ["--gradient", "cut"], ["--num-views", "1"]])
+def test_a_setting_that_the_method_has_no_use_for_is_refused(refused, tmp_path, method, words):
+    """Even with the value that is the default: who gives it expects it to do something."""
+    message = refused(*RUN, "--out", tmp_path / "run", "--method", method, *words)
+    assert message == f"{words[0]}: the method {method} has no use for it; leave it out"
+    assert not (tmp_path / "run").exists()
 
 
 bad_integer = st.one_of(

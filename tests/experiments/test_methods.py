@@ -90,7 +90,7 @@ def test_a_learned_variance_is_a_parameter():
         ({"architecture": "conv"}, "architecture: expected one of mlp, got 'conv'"),
         ({"view": "twice"}, "view: expected one of"),
         ({"gradient": "around"}, "gradient: expected None, 'through_z', 'cut', got 'around'"),
-        ({"rho": "natural"}, "rho: 'natural' is not available yet; give a number in (-1, 1) or 'learned'"),
+        ({"rho": "natural"}, "rho: expected a number in (-1, 1) or 'learned', got 'natural'"),
         ({"method": "vae", "beta": 2.0}, "beta: expected 1, this method weights no term, got 2.0; use beta-vae"),
     ],
 )

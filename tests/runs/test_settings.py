@@ -13,7 +13,7 @@ from pyro_avae.runs.settings import Settings, setting_infos
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 positive = finite.filter(lambda v: v > 0)
-rho = st.one_of(st.floats(-1, 1, exclude_min=True, exclude_max=True), st.sampled_from(["learned", "natural"]))
+rho = st.one_of(st.floats(-1, 1, exclude_min=True, exclude_max=True), st.just("learned"))
 
 settings_strategy = st.builds(
     Settings,
