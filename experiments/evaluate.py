@@ -98,26 +98,32 @@ def write_evaluation(folder: RunFolder, loaded: LoadedRun, result: Mapping[str, 
 
 
 def evaluation_table(document: Mapping[str, Any]) -> Table:
-    """The accuracies, a row for each task and attack, and the rest as a caption."""
+    """The accuracies, a row for each task and attack, and the rest as a caption; without labels, the rest alone."""
     rows = [
         (task, label, measured[key])
         for task, measured in document["tasks"].items()
         for key, label in (("accuracy", "PGD"), ("accuracy_autoattack", "AutoAttack"))
         if key in measured
     ]
-    table = Table(title=f"{document['method']} on {document['dataset']}, {document['steps']} steps")
+    title = f"{document['method']} on {document['dataset']}, {document['steps']} steps"
+    bound = "  ".join(f"{name} {_number(value)}" for name, value in document["bound"].items())
+    summary = (
+        f"MSE {_number(document['mse'], 5)} ({_number(document['mse_255'], 1)} on 0-255)",
+        f"bound, nats per image: {bound}",
+        f"log p(x) {_number(document['log_likelihood'])}, PSIS k̂ {_number(document['psis_khat']['median'])} (median)",
+    )
+    if not rows:
+        table = Table("no labels: no probe, no attack", title=title)
+        for line in summary:
+            table.add_row(line)
+        return table
+    table = Table(title=title, caption="\n".join(summary))
     table.add_column("task")
     table.add_column("attack")
-    for epsilon in rows[0][2] if rows else ():
+    for epsilon in rows[0][2]:
         table.add_column(f"ε = {epsilon}", justify="right")
     for task, label, accuracy in rows:
         table.add_row(task, label, *(f"{100 * value:.1f} %" for value in accuracy.values()))
-    bound = "  ".join(f"{name} {_number(value)}" for name, value in document["bound"].items())
-    table.caption = (
-        f"MSE {_number(document['mse'], 5)} ({_number(document['mse_255'], 1)} on 0-255)\n"
-        f"bound, nats per image: {bound}\n"
-        f"log p(x) {_number(document['log_likelihood'])}, PSIS k̂ {_number(document['psis_khat']['median'])} (median)"
-    )
     return table
 
 

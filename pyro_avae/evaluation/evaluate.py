@@ -127,8 +127,8 @@ def evaluate(
         latter can be trusted. A number that is not finite is None.
 
     Raises:
-        InputError: for an unknown attack, a radius outside [0, 1], counts below their minimum, a missing attack
-            library, or data that a probe cannot be fitted to.
+        InputError: for data that are no ``ImageData``, an unknown attack, a radius outside [0, 1], counts below their
+            minimum, a missing attack library, or data that a probe cannot be fitted to.
 
     Example:
         >>> from pyro_avae.data import load_dataset
@@ -145,6 +145,7 @@ def evaluate(
     settings = _Settings(
         tuple(epsilons), attack, steps, restarts, limit, batch_size, num_importance_samples, seed, progress
     )
+    _check_data(data)
     with frozen(model, guide):
         return {
             "num_train_images": len(data.train),
@@ -155,6 +156,17 @@ def evaluate(
             "attack": _attack(data, settings),
             "evaluation_seed": seed,
         }
+
+
+def _check_data(data: object) -> None:
+    # Only here: whoever evaluates has the data sets imported already, whoever attacks a batch need not.
+    from pyro_avae.data import ImageData
+
+    if not isinstance(data, ImageData):
+        raise InputError(
+            f"data: expected an ImageData, got {type(data).__name__}; load_dataset() gives one, and"
+            " ImageData(name, train, test, tasks) makes one of two splits"
+        )
 
 
 def _count(split: Split, limit: int | None) -> int:

@@ -41,7 +41,8 @@ def import_builder(path: str) -> Builder:
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:
-        raise InputError(f"method: {path}: importing {module_name} failed: {_cause(error)}") from error
+        hint = _where_to_run(module_name) if _is_missing(module_name, error) else ""
+        raise InputError(f"method: {path}: importing {module_name} failed: {_cause(error)}{hint}") from error
     for name in function_name.split("."):
         found = getattr(found, name, None)
     if not callable(found):
@@ -59,6 +60,17 @@ def as_triple(made: object, *, what: str) -> Triple:
     if not isinstance(model, nn.Module) or not isinstance(guide, nn.Module) or not isinstance(elbo, ELBO):
         raise InputError(f"{expected}, got ({', '.join(type(part).__name__ for part in made)})")
     return Triple(model, guide, elbo)
+
+
+def _is_missing(module_name: str, error: Exception) -> bool:
+    """Whether it is the module itself, or its package, that was not found: no module that it imports in turn."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    return missing is not None and f"{module_name}.".startswith(f"{missing}.")
+
+
+def _where_to_run(module_name: str) -> str:
+    first, dot, _ = module_name.partition(".")
+    return f"; run from the folder that holds {first}{'' if dot else '.py'}, or put it on PYTHONPATH"
 
 
 def _cause(error: Exception) -> str:

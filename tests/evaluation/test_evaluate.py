@@ -137,6 +137,12 @@ def test_images_without_labels_are_still_reconstructed(trained) -> None:
     assert result["mse"] > 0
 
 
+def test_images_alone_are_no_data_set(trained) -> None:
+    images = torch.rand(5, *trained.data.shape)
+    with pytest.raises(InputError, match=r"^data: expected an ImageData, got Tensor; load_dataset\(\)"):
+        evaluate(trained.model, trained.guide, images, **QUICK)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -4,10 +4,12 @@ import importlib.util
 import json
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import pyro_avae
 from pyro_avae.experiments.cli import COMMANDS
@@ -276,6 +278,30 @@ def test_a_method_of_ones_own(cli, own_module):
     assert model.latent_dim == 5 and config.builder == config.method == "my_own_method:build"
     assert cli("evaluate", "run", "--epsilons", "0", "--limit", "20", "--device", "cpu").status == 0
     assert json.loads((own_module / "run" / "evaluation.json").read_text())["method"] == "my_own_method:build"
+
+
+def test_a_method_of_ones_own_is_looked_for_where_it_was(cli, refused, own_module, monkeypatch):
+    assert cli(*RUN, "--out", "run", "--method", "my_own_method:build").status == 0
+    (own_module / "elsewhere").mkdir()
+    monkeypatch.chdir(own_module / "elsewhere")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(own_module)])
+    sys.modules.pop("my_own_method")
+    message = refused("evaluate", own_module / "run", "--device", "cpu")
+    assert message.endswith("; run from the folder that holds my_own_method.py, or put it on PYTHONPATH")
+
+
+def test_images_without_labels_have_a_table_too(cli, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for place in range(30):
+        pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{place}.png")
+    run = tmp_path / "run"
+    assert cli(*RUN, "--dataset", f"folder:{tmp_path / 'images'}", "--out", run).status == 0
+    status, out, err = cli("evaluate", run, "--device", "cpu", "--limit", "2")
+    assert (status, err) == (0, "")
+    assert "│ no labels: no probe, no attack " in out.replace("┃", "│")
+    assert "│ bound, nats per image: " in out and "│ log p(x) " in out
 
 
 @pytest.mark.parametrize(
