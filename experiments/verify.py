@@ -1,7 +1,7 @@
 """The command ``pyro-avae verify``: every estimator against its exact value, and the theorems, as one table."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -170,24 +170,32 @@ def run(*, num_samples: int = 300, seed: int = 0, progress: bool = True) -> int:
 
 
 def _case_table(rows: list[CheckedCase], num_samples: int) -> Table:
-    table = Table(title=f"Loss and every gradient: exact against {num_samples} Monte Carlo samples")
-    for heading in ("pair", "exact loss", "Monte Carlo", "largest |z|", "allowed", ""):
-        table.add_column(heading, justify="left" if heading == "pair" else "right")
-    for row in rows:
-        verdict = "pass" if row.passed else "FAIL"
-        table.add_row(
-            row.name, f"{row.exact:.4f}", f"{row.estimate:.4f}", f"{row.max_z:.2f}", f"{row.threshold:.2f}", verdict
-        )
-    return table
+    return _table(
+        f"Loss and every gradient: exact against {num_samples} Monte Carlo samples",
+        ("pair", "exact loss", "Monte Carlo", "largest |z|", "allowed"),
+        [
+            ([r.name, f"{r.exact:.4f}", f"{r.estimate:.4f}", f"{r.max_z:.2f}", f"{r.threshold:.2f}"], r.passed)
+            for r in rows
+        ],
+    )
 
 
 def _identity_table(rows: list[Identity]) -> Table:
-    table = Table(title="Theorems and known defects: read off the programs against the closed form")
-    for heading in ("statement", "programs", "closed form", "difference", "allowed", ""):
-        table.add_column(heading, justify="left" if heading == "statement" else "right")
-    for row in rows:
-        verdict = "pass" if row.passed else "FAIL"
-        table.add_row(
-            row.name, f"{row.found:.6g}", f"{row.expected:.6g}", f"{row.difference:.1e}", f"{row.allowed:.0e}", verdict
-        )
+    return _table(
+        "Theorems and known defects: read off the programs against the closed form",
+        ("statement", "programs", "closed form", "difference", "allowed"),
+        [
+            ([r.name, f"{r.found:.6g}", f"{r.expected:.6g}", f"{r.difference:.1e}", f"{r.allowed:.0e}"], r.passed)
+            for r in rows
+        ],
+    )
+
+
+def _table(title: str, headings: Sequence[str], rows: Sequence[tuple[list[str], bool]]) -> Table:
+    """Names to the left, numbers to the right, the verdict last."""
+    table = Table(title=title)
+    for column, heading in enumerate((*headings, "")):
+        table.add_column(heading, justify="right" if column else "left")
+    for cells, passed in rows:
+        table.add_row(*cells, "pass" if passed else "FAIL")
     return table
