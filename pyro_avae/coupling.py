@@ -231,7 +231,13 @@ def _checked_rho(rho: float | Sequence[float] | Tensor, latent_dim: int, *, name
     if given.dtype is torch.bool or given.is_complex():
         raise InputError(f"{name}: expected {allowed}, got {given.tolist()} of dtype {given.dtype}")
     if values.shape not in ((), (latent_dim,)):
-        raise InputError(f"{name}: expected {allowed}, got shape {tuple(values.shape)}")
+        raise InputError(f"{name}: expected {allowed}, got shape {tuple(values.shape)}: {_abbreviated(values)}")
     if not bool((values.abs() < 1).all()):
         raise InputError(f"{name}: expected {allowed}, got {values.tolist()}")
     return values
+
+
+def _abbreviated(values: Tensor) -> str:
+    """The values in one line, the first few of many."""
+    flat = values.flatten().tolist()
+    return str(flat) if len(flat) <= 8 else f"[{', '.join(map(str, flat[:8]))}, ...]"
