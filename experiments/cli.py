@@ -35,7 +35,7 @@ class Command(NamedTuple):
 
 COMMANDS: Mapping[str, Command] = {
     "quickstart": Command("train VAE and AVAE on embedded digits, attack both, report", "quickstart"),
-    "verify": Command("check the bounds against their closed forms on linear-Gaussian models", "verify_command"),
+    "verify": Command("check the bounds against their closed forms on linear-Gaussian models", "verify"),
     "train": Command("train a model and guide", "train"),
     "evaluate": Command("attack and measure a trained run, write its evaluation.json", "evaluate"),
     "report": Command("write an HTML report of runs", "report"),

@@ -113,8 +113,8 @@ class DecoderSample(_DecoderView):
 class DecoderMean(_DecoderView):
     r"""The view of the authors' code: :math:`\tilde x = \mathbb E[x|z]` under the decoder, without observation noise.
 
-    Cheaper in variance, and not the paper's text: off the decoder's range the encoder stays unconstrained, and no
-    robustness comes of it (see ``docs/maths.md``).
+    Cheaper in variance, and not the paper's text: off the decoder's range the encoder stays unconstrained (see
+    ``docs/maths.md``, *Mean or sample*).
 
     Raises:
         InputError: the likelihood has no mean.

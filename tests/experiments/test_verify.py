@@ -57,7 +57,7 @@ def test_a_false_statement_fails_and_the_command_says_so(monkeypatch, capsys):
     monkeypatch.setattr(verify, "theorems", lambda *, seed: [Identity("one is two", 1.0, 2.0)])
     few = [next(verify.cases())]
     monkeypatch.setattr(verify, "cases", lambda: iter(few))
-    assert verify.run(num_samples=20, progress=False) == 1
+    assert verify.print_checks(num_samples=20, progress=False) == 1
     assert "FAILED: one is two" in capsys.readouterr().out
 
 
@@ -65,7 +65,7 @@ def test_the_command_passes(capsys, monkeypatch, statements):
     few = [next(verify.cases())]
     monkeypatch.setattr(verify, "cases", lambda: iter(few))
     monkeypatch.setattr(verify, "theorems", lambda *, seed: statements)
-    assert verify.run(num_samples=50, progress=False) == 0
+    assert verify.print_checks(num_samples=50, progress=False) == 0
     assert f"{1 + len(statements)} of {1 + len(statements)} rows pass" in capsys.readouterr().out
 
 
