@@ -28,7 +28,7 @@ def reader(name: str, kind: Kind) -> Callable[[str], Any]:
 
 def option(name: str) -> str:
     """``--batch-size`` for the setting ``batch_size``."""
-    return f"--{name.replace('_', '-')}"
+    return setting_infos()[name].option
 
 
 def add_setting(parser: argparse.ArgumentParser, name: str, **changes: Any) -> None:
@@ -37,8 +37,9 @@ def add_setting(parser: argparse.ArgumentParser, name: str, **changes: Any) -> N
     several = isinstance(info.kind, IntegerList)
     kind = info.kind.item if isinstance(info.kind, IntegerList) else info.kind
     parser.add_argument(
-        option(name),
-        type=reader(option(name), kind),
+        info.option,
+        dest=name,
+        type=reader(info.option, kind),
         nargs="+" if several else None,
         metavar=kind.metavar,
         default=argparse.SUPPRESS,

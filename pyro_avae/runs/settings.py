@@ -12,23 +12,25 @@ __all__ = ["SettingInfo", "Settings", "setting_infos"]
 #: Version of the JSON form.
 FORMAT = 1
 
-_RHO = NumberOr(Number("a number in (-1, 1)", lambda v: -1 < v < 1), ("learned",))
+_RHO = NumberOr(Number("a number in (-1, 1)", lambda v: -1 < v < 1), ("learned", "learned-per-dimension", "natural"))
 _POSITIVE = Number("a finite number above 0", lambda v: v > 0)
+_NOT_NEGATIVE = Number("a finite number of at least 0", lambda v: v >= 0)
 _WIDTH = Integer(1, 10**6)
 
 
 @dataclass(frozen=True)
 class SettingInfo:
-    """What is known of one setting: its name, what it may be, what it means, and whether it defines the run."""
+    """What is known of one setting: its name, what it may be, what it means, whether it defines the run, its option."""
 
     name: str
     kind: Kind
     help: str
     defines_run: bool
+    option: str
 
 
-def _setting(default: Any, kind: Kind, help: str, *, defines_run: bool = True) -> Any:
-    return field(default=default, metadata={"kind": kind, "help": help, "defines_run": defines_run})
+def _setting(default: Any, kind: Kind, help: str, *, defines_run: bool = True, option: str | None = None) -> Any:
+    return field(default=default, metadata={"kind": kind, "help": help, "defines_run": defines_run, "option": option})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +72,37 @@ class Settings:
         "through_z or cut; by default through_z where x_aux can be reparametrised, else cut",
     )
     num_views: int = _setting(1, Integer(1, 1000), "links of the chain z, x_aux, z_aux, ...")
-    beta: float = _setting(1.0, _POSITIVE, "weight of the KL terms")
+    beta: float = _setting(1.0, _POSITIVE, "weight of KL(q(z|x) || p(z))")
+    consistency_weight: float = _setting(1.0, _POSITIVE, "weight of the terms of every further encoding")
+    kl_warmup: int = _setting(
+        0, Integer(0, 10**12), "steps over which the weights of all KL terms rise from 0 to their value"
+    )
+    input_noise: float = _setting(
+        0.0, _NOT_NEGATIVE, "standard deviation of the noise that training adds to what is encoded"
+    )
+    epsilon: float = _setting(
+        0.1, Number("a number in (0, 1]", lambda v: 0 < v <= 1), "L-infinity radius of the worst-case view"
+    )
+    attack_steps: int = _setting(5, Integer(1, 10**4), "gradient steps that find the worst-case view")
+    coupling: str = _setting(
+        "factorised",
+        Text("a coupling's name"),
+        "of z and the worst case's encoding: factorised, optimal, pairwise",
+    )
+    gamma: float = _setting(1.0, _POSITIVE, "strength of the pairwise coupling")
     architecture: str = _setting("mlp", Text("an architecture's name"), "kind of encoder and decoder")
-    hidden: tuple[int, ...] = _setting((200, 200, 200, 200), IntegerList(_WIDTH, 0, 100), "widths of the hidden layers")
+    hidden: tuple[int, ...] = _setting(
+        (200, 200, 200, 200), IntegerList(_WIDTH, 0, 100), "widths of the hidden layers of the architecture mlp"
+    )
+    normalization: str = _setting("none", Text("a normalisation's name"), "of the layers: none, batch, layer, group")
+    auxiliary_statistics: str = _setting(
+        "batch",
+        Text("batch or running"),
+        "which statistics batch normalisation uses on views, whose pass updates none: batch or running",
+    )
+    start_from: str | None = _setting(
+        None, Optional(Text("a run's folder")), "run whose trained parameters are started from", option="--from"
+    )
     image_shape: tuple[int, int, int] = _setting((3, 28, 28), IntegerList(_WIDTH, 3, 3), "channels, height, width")
     limit: int | None = _setting(None, Optional(Integer(1, 10**12)), "train on the first N images only")
     log_every: int = _setting(100, Integer(1, 10**12), "steps between logged ones", defines_run=False)
@@ -131,4 +161,8 @@ class Settings:
 
 def setting_infos() -> dict[str, SettingInfo]:
     """Every setting by name, in the order of :class:`Settings`."""
-    return {f.name: SettingInfo(f.name, **f.metadata) for f in fields(Settings) if f.default is not MISSING}
+    return {
+        f.name: SettingInfo(f.name, **{**f.metadata, "option": f.metadata["option"] or f"--{f.name.replace('_', '-')}"})
+        for f in fields(Settings)
+        if f.default is not MISSING
+    }
