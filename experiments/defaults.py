@@ -15,8 +15,8 @@ DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def settings_for(given: Mapping[str, Any]) -> Settings:
-    """The settings of a run of which some are ``given``, by name.
+def settings_for(given: Mapping[str, Any], *, inherited: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of a run of which some are ``given``, by name, and some ``inherited`` from the run it starts from.
 
     Raises:
         InputError: a value that is not allowed.
@@ -26,6 +26,7 @@ def settings_for(given: Mapping[str, Any]) -> Settings:
         >>> settings.steps, settings.lr, settings.rho, settings.hidden
         (102000, 0.0001, 0.975, (200, 200, 200, 200))
     """
+    given = {**(inherited or {}), **given}
     chosen = Settings(**given)
     method = METHODS[chosen.method].defaults if chosen.method in METHODS else {}
     return Settings(**{**DATASET_DEFAULTS.get(chosen.dataset, {}), **method, **given})

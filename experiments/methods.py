@@ -1,21 +1,24 @@
 """The table of methods: each a (target, guide, ELBO), one line that names its parts."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, cast
 
 from torch import nn
 
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError, shown_value
-from pyro_avae.experiments.parts import encoder, observation
-from pyro_avae.guides import AmortizedGuide, AVAEGuide
-from pyro_avae.models import VAE, ExtendedVAE
+from pyro_avae.experiments.couplings import smooth_coupling
+from pyro_avae.experiments.parts import encoder, look_up, observation
+from pyro_avae.guides import AmortizedGuide, AVAEGuide, SelfSupervisedGuide
+from pyro_avae.models import VAE, ExtendedVAE, SelfSupervisedVAE
 from pyro_avae.runs.settings import Settings
 from pyro_avae.runs.triple import Triple
-from pyro_avae.sites import Z, aux_sites
-from pyro_avae.views import Gradient
+from pyro_avae.sites import AUX, SMOOTH, Z, aux_sites
+from pyro_avae.statistics import Statistics
+from pyro_avae.views import VIEWS, Gradient, View
+from pyro_avae.worst_case import WorstCase
 
 __all__ = ["METHODS", "Method", "build", "builder_of"]
 
@@ -26,23 +29,54 @@ def plain_target(settings: Settings) -> VAE:
     return VAE(decoder, latent_dim=settings.latent_dim, likelihood=likelihood)
 
 
-def extended_target(settings: Settings) -> ExtendedVAE:
+def avae_target(settings: Settings) -> ExtendedVAE:
     """p(x|z) p(z) p_rho(z_aux|z), the last as often as there are views."""
-    decoder, likelihood = observation(settings)
-    return ExtendedVAE(
-        decoder, latent_dim=settings.latent_dim, rho=settings.rho, likelihood=likelihood, num_views=settings.num_views
-    )
+    return _extended(settings, rho=settings.rho)
+
+
+def se_target(settings: Settings) -> ExtendedVAE:
+    """p(x|z) p(z) p(z_smooth|z), the last by the coupling that the settings name."""
+    return _extended(settings, rho={SMOOTH: smooth_coupling(settings).rho(settings)})
+
+
+def se_avae_target(settings: Settings) -> ExtendedVAE:
+    """Both: z_aux and z_smooth, independent given z."""
+    return _extended(settings, rho={AUX: settings.rho, SMOOTH: smooth_coupling(settings).rho(settings)})
+
+
+def self_supervised_target(settings: Settings) -> SelfSupervisedVAE:
+    """p(z) p_rho(z_aux|z), the decoder held as it is."""
+    return _extended(settings, rho=settings.rho, target=SelfSupervisedVAE)
 
 
 def plain_guide(settings: Settings, model: nn.Module) -> AmortizedGuide:
-    """q(z|x)."""
-    return AmortizedGuide(encoder(settings))
+    """q(z|x), or q(z|x + noise)."""
+    return AmortizedGuide(encoder(settings), input_noise=settings.input_noise)
 
 
 def avae_guide(settings: Settings, model: nn.Module) -> AVAEGuide:
     """q(z|x) p(x_aux|z) q(z_aux|x_aux), the last two as often as there are views."""
-    target = cast(ExtendedVAE, model)
-    return AVAEGuide(encoder(settings), target, view=settings.view, gradient=cast(Gradient | None, settings.gradient))
+    return _guide(settings, model, view=_decoder_view(settings))
+
+
+def se_guide(settings: Settings, model: nn.Module) -> AVAEGuide:
+    """q(z|x) q(z_smooth|x_smooth, z), x_smooth the worst case near x."""
+    return _guide(settings, model, view=_worst_case(settings), joint=smooth_coupling(settings).joint)
+
+
+def se_avae_guide(settings: Settings, model: nn.Module) -> AVAEGuide:
+    """Both."""
+    return _guide(
+        settings,
+        model,
+        view={AUX: _decoder_view(settings), SMOOTH: _worst_case(settings)},
+        joint={AUX: "factorised", SMOOTH: smooth_coupling(settings).joint},
+    )
+
+
+def self_supervised_guide(settings: Settings, model: nn.Module) -> SelfSupervisedGuide:
+    """p(z) p(x_aux|z) q(z_aux|x_aux)."""
+    return _guide(settings, model, view=_decoder_view(settings), guide=SelfSupervisedGuide)
 
 
 def bound(settings: Settings) -> AVAE_ELBO:
@@ -52,10 +86,35 @@ def bound(settings: Settings) -> AVAE_ELBO:
     return AVAE_ELBO()
 
 
-def weighted_bound(settings: Settings, *, num_views: Callable[[Settings], int]) -> AVAE_ELBO:
-    """The bound with the KL of z, and that of every z_aux, times beta."""
-    latents = (Z, *(z_aux for _, z_aux in aux_sites(num_views(settings))))
-    return AVAE_ELBO(weights=dict.fromkeys(latents, settings.beta) if settings.beta != 1 else None)
+def weighted_bound(*branches: str) -> Callable[[Settings], AVAE_ELBO]:
+    """The bound with the KL of z times beta, and that of every encoding of the branches times its weight."""
+
+    def make(settings: Settings) -> AVAE_ELBO:
+        further = [z_aux for branch in branches for _, z_aux in aux_sites(settings.num_views, branch)]
+        weights = {Z: settings.beta, **dict.fromkeys(further, settings.consistency_weight)}
+        return AVAE_ELBO(weights={site: weight for site, weight in weights.items() if weight != 1})
+
+    return make
+
+
+def _extended(settings: Settings, *, rho: Any, target: Any = ExtendedVAE) -> Any:
+    decoder, likelihood = observation(settings)
+    return target(decoder, latent_dim=settings.latent_dim, rho=rho, likelihood=likelihood, num_views=settings.num_views)
+
+
+def _guide(settings: Settings, model: nn.Module, *, guide: Any = AVAEGuide, **parts: Any) -> Any:
+    statistics = cast(Statistics, settings.auxiliary_statistics)
+    return guide(
+        encoder(settings), cast(ExtendedVAE, model), input_noise=settings.input_noise, statistics=statistics, **parts
+    )
+
+
+def _decoder_view(settings: Settings) -> View:
+    return look_up(VIEWS, settings.view, setting="view")(gradient=cast(Gradient | None, settings.gradient))
+
+
+def _worst_case(settings: Settings) -> WorstCase:
+    return WorstCase(epsilon=settings.epsilon, steps=settings.attack_steps)
 
 
 @dataclass(frozen=True)
@@ -68,6 +127,7 @@ class Method:
         elbo: makes the ELBO.
         defaults: the settings that it changes the default of.
         unused: the settings that it has no use for.
+        needs_data: whether it trains on data; one that does not starts from a trained run.
     """
 
     target: Callable[[Settings], nn.Module]
@@ -75,21 +135,35 @@ class Method:
     elbo: Callable[[Settings], AVAE_ELBO]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    needs_data: bool = True
 
 
-#: What a method with no z_aux has no use for.
-_OF_THE_CHAIN = ("rho", "view", "gradient", "num_views")
+#: What makes a view of the decoder, what makes one near the data, and what any further encoding has.
+_DECODED = ("view", "gradient")
+_NEARBY = ("epsilon", "attack_steps", "coupling", "gamma")
+_FURTHER = ("rho", "num_views", "consistency_weight", "auxiliary_statistics")
+_PLAIN = (*_DECODED, *_NEARBY, *_FURTHER)
 
 METHODS: Mapping[str, Method] = {
-    "vae": Method(plain_target, plain_guide, bound, unused=_OF_THE_CHAIN),
-    "beta-vae": Method(
-        plain_target,
-        plain_guide,
-        partial(weighted_bound, num_views=lambda s: 0),
-        defaults={"beta": 4.0},
-        unused=_OF_THE_CHAIN,
+    "vae": Method(plain_target, plain_guide, bound, unused=(*_PLAIN, "input_noise")),
+    "beta-vae": Method(plain_target, plain_guide, weighted_bound(), {"beta": 4.0}, unused=(*_PLAIN, "input_noise")),
+    # The noise that a view of the AVAE has at the default observation variance.
+    "noise-vae": Method(plain_target, plain_guide, weighted_bound(), {"input_noise": math.sqrt(0.5)}, unused=_PLAIN),
+    "avae": Method(avae_target, avae_guide, weighted_bound(AUX), unused=_NEARBY),
+    "avae-mean": Method(
+        avae_target, avae_guide, weighted_bound(AUX), {"view": "mean", "gradient": "cut"}, unused=_NEARBY
     ),
-    "avae": Method(extended_target, avae_guide, partial(weighted_bound, num_views=lambda s: s.num_views)),
+    "avae-ss": Method(
+        self_supervised_target,
+        self_supervised_guide,
+        weighted_bound(AUX),
+        # No pass on real data updates the running statistics here: those that came with the run are used.
+        {"auxiliary_statistics": "running"},
+        unused=(*_NEARBY, "beta", "input_noise", "limit", "kl_warmup"),
+        needs_data=False,
+    ),
+    "se": Method(se_target, se_guide, weighted_bound(SMOOTH), unused=_DECODED),
+    "se-avae": Method(se_avae_target, se_avae_guide, weighted_bound(AUX, SMOOTH)),
 }
 
 

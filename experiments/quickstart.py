@@ -150,7 +150,7 @@ def _train_and_attack(
     folder = RunFolder(path)
     if progress:
         _say(f"training {method}")
-    model, guide, result = train_run(settings, data, folder, progress=progress)
+    model, guide, result = train_run(settings, data, folder, device=data.train.device, progress=progress)
     if progress:
         _say(f"attacking {method}")
     with stage_bars(enabled=progress) as report:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from pyro_avae.data import DATASETS, ImageData, load_dataset
@@ -17,6 +18,7 @@ from pyro_avae.experiments.defaults import DATASET_DEFAULTS, settings_for
 from pyro_avae.experiments.methods import METHODS, builder_of
 from pyro_avae.experiments.options import add_setting, option
 from pyro_avae.experiments.parts import ARCHITECTURES, LIKELIHOODS
+from pyro_avae.experiments.warm_start import copy_trained, inherited
 from pyro_avae.paths import shown, user_path
 from pyro_avae.randomness import isolated, stream_seed
 from pyro_avae.runs.checkpoints import Checkpoint, newest_checkpoint
@@ -24,8 +26,9 @@ from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings, setting_infos
 from pyro_avae.runs.triple import Triple, as_triple, import_builder
 from pyro_avae.training import FitResult, fit
+from pyro_avae.training.batches import NoData
 
-__all__ = ["TrainedRun", "add_arguments", "make_importable", "make_triple", "run", "train_run"]
+__all__ = ["TrainedRun", "add_arguments", "load_training_data", "make_importable", "make_triple", "run", "train_run"]
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit status."""
     given = {name: value for name, value in vars(args).items() if name in setting_infos()}
-    if given.get("data_root") is not None:
-        given["data_root"] = str(user_path(given["data_root"]))
+    for name in ("data_root", "start_from"):
+        if given.get(name) is not None:
+            given[name] = str(user_path(given[name]))
     folder = RunFolder(args.out)
     device = as_device(args.device or default_device())
     checkpoint = newest_checkpoint(folder.checkpoints) if args.resume else None
@@ -72,13 +76,30 @@ def run(args: argparse.Namespace) -> int:
         print(f"{shown(folder.path)}: already finished, {settings.steps} steps")
         return 0
     _refuse_unused(settings.method, given)
-    data = load_dataset(settings.dataset, root=settings.data_root, device=device, limit=settings.limit)
-    if checkpoint is not None and settings.image_shape != data.shape:
-        raise InputError(f"image_shape: the run in {shown(folder.path)} has {settings.image_shape}, got {data.shape}")
-    settings = replace(settings, image_shape=data.shape)
-    trained = train_run(settings, data, folder, resume=args.resume, progress=not args.no_progress)
+    data = load_training_data(settings, device)
+    if isinstance(data, ImageData):
+        if checkpoint is not None and settings.image_shape != data.shape:
+            raise InputError(
+                f"image_shape: the run in {shown(folder.path)} has {settings.image_shape}, got {data.shape}"
+            )
+        settings = replace(settings, image_shape=data.shape)
+    trained = train_run(settings, data, folder, device=device, resume=args.resume, progress=not args.no_progress)
     print(_summary(settings, trained.result, folder))
     return 0
+
+
+def load_training_data(settings: Settings, device: torch.device) -> ImageData | NoData:
+    """What the settings' method trains on: their data set, or nothing.
+
+    Raises:
+        InputError: as :func:`~pyro_avae.data.load_dataset`; a method that needs a run to start from, and has none.
+    """
+    method = METHODS.get(settings.method)
+    if method is None or method.needs_data:
+        return load_dataset(settings.dataset, root=settings.data_root, device=device, limit=settings.limit)
+    if settings.start_from is None:
+        raise InputError(f"--from: the method {settings.method} trains on no data; give the trained run it starts from")
+    return NoData()
 
 
 class TrainedRun(NamedTuple):
@@ -90,14 +111,23 @@ class TrainedRun(NamedTuple):
 
 
 def train_run(
-    settings: Settings, data: ImageData, folder: RunFolder, *, resume: bool = False, progress: bool = False
+    settings: Settings,
+    data: ImageData | NoData,
+    folder: RunFolder,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    progress: bool = False,
 ) -> TrainedRun:
-    """Build what the settings say and train it in ``folder``, on the device of the data.
+    """Build what the settings say and train it in ``folder``.
 
     Raises:
-        InputError: as :func:`make_triple` and :func:`~pyro_avae.training.fit`.
+        InputError: as :func:`make_triple`, :func:`~pyro_avae.training.fit` and
+            :func:`~pyro_avae.experiments.warm_start.copy_trained`.
     """
-    model, guide, elbo = make_triple(settings)
+    model, guide, elbo = triple = make_triple(settings)
+    if settings.start_from is not None and not (resume and newest_checkpoint(folder.checkpoints)):
+        copy_trained(settings.start_from, triple)
     result = fit(
         model,
         guide,
@@ -106,8 +136,9 @@ def train_run(
         steps=settings.steps,
         batch_size=settings.batch_size,
         lr=settings.lr,
+        kl_warmup=settings.kl_warmup,
         seed=settings.seed,
-        device=data.train.device,
+        device=device,
         out=folder,
         resume=resume,
         settings=settings,
@@ -154,7 +185,8 @@ def make_triple(settings: Settings) -> Triple:
 
 
 def _new_settings(given: Mapping[str, Any]) -> Settings:
-    settings = settings_for(given)
+    from_run = inherited(given["start_from"]) if given.get("start_from") is not None else {}
+    settings = settings_for(given, inherited=from_run)
     if ":" in settings.method and settings.method not in METHODS:
         make_importable()
     settings = replace(settings, builder=builder_of(settings.method))

@@ -3,5 +3,6 @@
 from pyro_avae.guides.amortized import AmortizedGuide
 from pyro_avae.guides.avae import AVAEGuide
 from pyro_avae.guides.encoders import LinearEncoder, MLPEncoder
+from pyro_avae.guides.self_supervised import SelfSupervisedGuide
 
-__all__ = ["AVAEGuide", "AmortizedGuide", "LinearEncoder", "MLPEncoder"]
+__all__ = ["AVAEGuide", "AmortizedGuide", "LinearEncoder", "MLPEncoder", "SelfSupervisedGuide"]

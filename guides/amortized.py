@@ -1,5 +1,6 @@
 """The plain guide: q(z|x), Gaussian, its parameters from an encoder."""
 
+import math
 from typing import Any
 
 import pyro
@@ -7,10 +8,11 @@ import pyro.distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_avae.auxiliary import auxiliary
 from pyro_avae.batching import apply_batched
 from pyro_avae.errors import InputError
 from pyro_avae.parameters import register_parameters
-from pyro_avae.sites import PLATE, Z
+from pyro_avae.sites import NOISY, PLATE, Z
 
 __all__ = ["AmortizedGuide"]
 
@@ -23,12 +25,18 @@ class AmortizedGuide(nn.Module):
         loc, scale = encoder(x)
         z ~ N(loc, scale)      # site "z", (B, L)
 
+    With ``input_noise`` and in training mode it is ``encoder(x_noisy)``, ``x_noisy ~ N(x, input_noise^2 I)`` an
+    auxiliary site: the denoising criterion of Im et al. 2017 (arXiv 1511.06406), a lower bound of the evidence with
+    :math:`q(z|x) = \mathbb E\, q(z|x + \epsilon)`. :meth:`encode` and :meth:`posterior` add no noise.
+
     Args:
         encoder: an ``nn.Module`` that maps ``(B, *event)`` to ``(loc, scale)``; ``loc`` is ``(B, L)``, ``scale`` is
             ``(B, L)`` standard deviations or ``(B, L, L)`` a lower Cholesky factor.
+        input_noise: standard deviation of the noise, in pixels of [0, 1].
 
     Raises:
-        InputError: ``encoder`` is not an ``nn.Module``, or, when run, does not return such a pair.
+        InputError: ``encoder`` is not an ``nn.Module``, or, when run, does not return such a pair; a negative
+            ``input_noise``.
 
     Example:
         >>> import torch
@@ -37,18 +45,27 @@ class AmortizedGuide(nn.Module):
         torch.Size([2])
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, *, input_noise: float = 0.0) -> None:
         super().__init__()
         if not isinstance(encoder, nn.Module):
             raise InputError(f"encoder: expected a torch.nn.Module, got {type(encoder).__name__}")
+        if not 0 <= input_noise < math.inf:
+            raise InputError(f"input_noise: expected a standard deviation of at least 0, got {input_noise!r}")
         self.encoder = encoder
+        self.input_noise = input_noise
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the program on the data ``x`` ``(B, *event)`` and return z."""
         register_parameters(self)
         with pyro.plate(PLATE, len(x)):
-            z: Tensor = pyro.sample(Z, self.posterior(x))
+            z: Tensor = pyro.sample(Z, self.posterior(self.noisy(x), event_dim=x.dim() - 1))
         return z
+
+    def noisy(self, x: Tensor) -> Tensor:
+        """What training encodes: x, or inside the plate, with ``input_noise``, a draw of the site ``x_noisy``."""
+        if not self.input_noise or not self.training:
+            return x
+        return auxiliary(NOISY, dist.Normal(x, self.input_noise).to_event(x.dim() - 1))
 
     def encode(self, x: Tensor, *, event_dim: int | None = None) -> tuple[Tensor, Tensor]:
         """Return ``(loc, scale)`` of q(z|x).

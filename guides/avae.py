@@ -1,17 +1,20 @@
 """The AVAE's guide: encode, decode a view, encode again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyro
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_avae.coupling import Coupling
 from pyro_avae.errors import InputError
 from pyro_avae.guides.amortized import AmortizedGuide
+from pyro_avae.joint import JOINTS, Joint
 from pyro_avae.parameters import register_parameters
 from pyro_avae.sites import PLATE, Z, aux_sites
+from pyro_avae.statistics import Statistics, statistics_layers, untouched_statistics
 from pyro_avae.views import VIEWS, Gradient, View
 
 __all__ = ["AVAEGuide", "ExtendedTarget"]
@@ -21,6 +24,11 @@ class ExtendedTarget(Protocol):
     """What the guide needs of its target."""
 
     num_views: int
+
+    @property
+    def couplings(self) -> Mapping[str, Coupling]:
+        """The coupling of each branch, by the branch's name."""
+        ...
 
     def observe_constant(self, z: Tensor) -> TorchDistribution:
         """p(x|z) with its parameters held constant."""
@@ -36,6 +44,7 @@ class AVAEGuide(AmortizedGuide):
         x_aux   ~ p_theta(x | z)              # auxiliary: drawn and recorded, never scored; theta constant
         z_aux   ~ q(z | x_aux)                # site "z_aux"
         x_aux_2 ~ p_theta(x | z_aux), ...     # as many links as the model has views
+        x_smooth, z_smooth, ...               # as many branches as the model has couplings, each from z
 
     The gradient of the consistency term runs z_aux -> x_aux -> z -> encoder, and to the decoder only through z's own
     part in the coupling: :math:`\theta` is held constant in x_aux.
@@ -48,12 +57,19 @@ class AVAEGuide(AmortizedGuide):
         model: the target, an :class:`~pyro_avae.models.ExtendedVAE` or a like one. It is used, not registered: its
             parameters appear in ``model.state_dict()`` alone.
         view: ``"sample"`` (the paper's text) or ``"mean"`` (the authors' code) of the decoder, or a
-            :class:`~pyro_avae.views.View` of one's own.
+            :class:`~pyro_avae.views.View` such as :class:`~pyro_avae.worst_case.WorstCase`, or one's own; of a model
+            with several branches, one for each by the branch's name.
         gradient: ``"through_z"``, ``"cut"`` (the authors' code), or ``None``: ``"through_z"`` where x_aux can be
             reparametrised, else ``"cut"``, which is logged. See :class:`~pyro_avae.views.DecoderSample`.
+        joint: how z_aux is tied to the z that was drawn: ``"factorised"`` (the AVAE's), ``"optimal"``, or a
+            :class:`~pyro_avae.joint.Joint`; or one for each branch.
+        input_noise: see :class:`~pyro_avae.guides.AmortizedGuide`; views are encoded as they are.
+        statistics: what batch normalisation uses on views, ``"batch"`` or ``"running"``. Running statistics are
+            updated by the pass on real data alone.
 
     Raises:
-        InputError: a view or gradient that does not exist; a model that is no extended target.
+        InputError: a view, gradient, joint or kind of statistics that does not exist; a view for another branch than
+            the model's; a model that is no extended target.
 
     References:
         Cemgil et al. 2020 (arXiv 2012.03715), the bound B_AVAE; google-deepmind/deepmind-research ``avae/vae.py``.
@@ -73,19 +89,31 @@ class AVAEGuide(AmortizedGuide):
         encoder: nn.Module,
         model: ExtendedTarget,
         *,
-        view: str | View = "sample",
+        view: str | View | Mapping[str, str | View] = "sample",
         gradient: Gradient | None = None,
+        joint: str | Joint | Mapping[str, str | Joint] = "factorised",
+        input_noise: float = 0.0,
+        statistics: Statistics = "batch",
     ) -> None:
-        super().__init__(encoder)
-        for needed in ("observe_constant", "num_views"):
+        super().__init__(encoder, input_noise=input_noise)
+        for needed in ("observe_constant", "num_views", "couplings"):
             if not hasattr(model, needed):
                 raise InputError(
                     f"model: expected an extended target such as ExtendedVAE, but {type(model).__name__} has no"
                     f" {needed!r}"
                 )
-        self.view = _as_view(view, gradient)
+        branches = tuple(model.couplings)
+        self.views: dict[str, View] = {
+            branch: _as_view(part, gradient) for branch, part in _each(view, branches, name="view").items()
+        }
+        self.joints: dict[str, Joint] = {
+            branch: _as_joint(part) for branch, part in _each(joint, branches, name="joint").items()
+        }
+        self.statistics = statistics
         # In a tuple, so that nn.Module does not register the model a second time.
         self._target = (model,)
+        with untouched_statistics(self._layers(), use=statistics):
+            pass  # refuses a kind of statistics that does not exist
 
     @property
     def model(self) -> ExtendedTarget:
@@ -100,12 +128,45 @@ class AVAEGuide(AmortizedGuide):
             register_parameters(self.model)
         encode: Callable[[Tensor], TorchDistribution] = partial(self.posterior, event_dim=x.dim() - 1)
         with pyro.plate(PLATE, len(x)):
-            z = latent = pyro.sample(Z, encode(x))
-            for x_aux, z_aux in aux_sites(self.model.num_views):
-                view = self.view(x_aux, x, latent, decode=self.model.observe_constant, encode=encode)
-                latent = pyro.sample(z_aux, encode(view))
-        first: Tensor = z
-        return first
+            posterior = encode(self.noisy(x))
+            z: Tensor = pyro.sample(Z, posterior)
+            self.reencode(x, z, posterior, encode)
+        return z
+
+    def reencode(
+        self, x: Tensor, z: Tensor, posterior: TorchDistribution, encode: Callable[[Tensor], TorchDistribution]
+    ) -> None:
+        """The sites of every branch, inside the plate.
+
+        Args:
+            x: the data.
+            z: the latent that all branches start from.
+            posterior: what z was drawn from.
+            encode: x to q(z|x).
+        """
+        layers = self._layers()
+        for branch, coupling in self.model.couplings.items():
+            seen, latent, drawn_from = x, z, posterior
+            for x_aux, z_aux in aux_sites(self.model.num_views, branch):
+                with untouched_statistics(layers, use=self.statistics):
+                    seen = self.views[branch](x_aux, seen, latent, decode=self.model.observe_constant, encode=encode)
+                    encoded = encode(seen)
+                latent = pyro.sample(z_aux, self.joints[branch](latent, drawn_from, encoded, coupling))
+                drawn_from = encoded
+
+    def _layers(self) -> list[nn.Module]:
+        """The layers of encoder and decoder that keep running statistics."""
+        modules = (self.encoder, *([self.model] if isinstance(self.model, nn.Module) else []))
+        return [layer for module in modules for layer in statistics_layers(module)]
+
+
+def _each(parts: Any, branches: tuple[str, ...], *, name: str) -> dict[str, Any]:
+    """A part for each branch: the one given for all, or those given by name."""
+    if not isinstance(parts, Mapping):
+        return dict.fromkeys(branches, parts)
+    if set(parts) != set(branches):
+        raise InputError(f"{name}: expected one for each branch of the model, {list(branches)}, got {list(parts)}")
+    return dict(parts)
 
 
 def _as_view(view: str | View, gradient: Gradient | None) -> View:
@@ -118,3 +179,11 @@ def _as_view(view: str | View, gradient: Gradient | None) -> View:
     if view not in VIEWS:
         raise InputError(f"view: expected one of {sorted(VIEWS)} or a View object, got {view!r}")
     return VIEWS[view](gradient=gradient)
+
+
+def _as_joint(joint: str | Joint) -> Joint:
+    if isinstance(joint, str) and joint in JOINTS:
+        return JOINTS[joint]()
+    if isinstance(joint, str) or not callable(joint):
+        raise InputError(f"joint: expected one of {sorted(JOINTS)} or a Joint object, got {joint!r}")
+    return joint

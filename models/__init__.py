@@ -4,6 +4,16 @@ from pyro_avae.models.decoders import MLPDecoder
 from pyro_avae.models.extended import ExtendedVAE
 from pyro_avae.models.likelihoods import Gaussian, bernoulli, continuous_bernoulli
 from pyro_avae.models.ppca import PPCA
+from pyro_avae.models.self_supervised import SelfSupervisedVAE
 from pyro_avae.models.vae import VAE
 
-__all__ = ["PPCA", "VAE", "ExtendedVAE", "Gaussian", "MLPDecoder", "bernoulli", "continuous_bernoulli"]
+__all__ = [
+    "PPCA",
+    "VAE",
+    "ExtendedVAE",
+    "Gaussian",
+    "MLPDecoder",
+    "SelfSupervisedVAE",
+    "bernoulli",
+    "continuous_bernoulli",
+]

@@ -1,14 +1,16 @@
 """The extended target of the AVAE: a second latent, tied to the first."""
 
+from collections.abc import Mapping
+
 import pyro
 from torch import Tensor, nn
 
-from pyro_avae.coupling import RhoLike, as_coupling
+from pyro_avae.coupling import Coupling, RhoLike, as_coupling
 from pyro_avae.errors import InputError
 from pyro_avae.models.observation import Likelihood
 from pyro_avae.models.vae import VAE
 from pyro_avae.parameters import register_parameters
-from pyro_avae.sites import PLATE, aux_sites
+from pyro_avae.sites import AUX, PLATE, aux_sites
 
 __all__ = ["ExtendedVAE"]
 
@@ -22,22 +24,27 @@ class ExtendedVAE(VAE):
         x     ~ p(x | decoder(z))                # site "x", observed
         z_aux ~ p_rho(z_aux | z)                 # site "z_aux", by default N(rho z, (1 - rho^2) I)
         z_aux_2 ~ p_rho(z_aux_2 | z_aux)         # with num_views=2, and so on
+        z_smooth ~ p_rho(z_smooth | z)           # with a second branch, and so on
 
-    Summing out ``z_aux`` gives the plain VAE back, for every coupling that leaves N(0, I) invariant: rho is a choice
-    of the approximation, not of the generative model. The factor :math:`u(\tilde x)` is 1 and has no site. With
+    Branches are independent given z. Summing out ``z_aux`` gives the plain VAE back, for every coupling that leaves
+    N(0, I) invariant: rho is a choice of the approximation, not of the generative model. The factor :math:`u(\tilde x)` is 1 and has no site. With
     ``rho=0`` the bound is the VAE's minus KL(q(z'|x~) || N(0, I)), not the VAE's.
 
     Args:
         decoder: see :class:`~pyro_avae.models.VAE`.
         latent_dim: L.
-        rho: a number in (-1, 1), one per latent dimension, ``"learned"``, or a
-            :class:`~pyro_avae.coupling.Coupling`. Default 0.975 (the authors' ``run.sh``).
+        rho: a number in (-1, 1), one per latent dimension, ``"learned"``, ``"learned-per-dimension"``,
+            ``"natural"``, or a :class:`~pyro_avae.coupling.Coupling`; see :func:`~pyro_avae.coupling.as_coupling`.
+            Or one for each branch by the branch's name, ``{"aux": 0.975, "smooth": 0.9}``. Default 0.975 (the authors'
+            ``run.sh``), with the one branch ``aux``.
         likelihood: see :class:`~pyro_avae.models.VAE`.
         obs_variance: see :class:`~pyro_avae.models.VAE`.
-        num_views: how many decoder samples the chain z -> x_aux -> z_aux -> x_aux_2 -> ... has; the guide reads it.
+        num_views: how many links the chain z -> x_aux -> z_aux -> x_aux_2 -> ... of each branch has; the guide reads
+            it.
 
     Raises:
-        InputError: as :class:`~pyro_avae.models.VAE`; a ``rho`` that is not allowed; ``num_views`` below 1.
+        InputError: as :class:`~pyro_avae.models.VAE`; a ``rho`` that is not allowed; ``num_views`` below 1; branches
+            without a name, or whose couplings want different priors of z.
 
     References:
         Cemgil, Ghaisas, Dvijotham, Gowal, Kohli: The Autoencoding Variational Autoencoder, NeurIPS 2020,
@@ -54,7 +61,7 @@ class ExtendedVAE(VAE):
         decoder: nn.Module,
         *,
         latent_dim: int,
-        rho: RhoLike = 0.975,
+        rho: RhoLike | Mapping[str, RhoLike] = 0.975,
         likelihood: Likelihood | None = None,
         obs_variance: float | None = None,
         num_views: int = 1,
@@ -62,14 +69,37 @@ class ExtendedVAE(VAE):
         super().__init__(decoder, latent_dim=latent_dim, likelihood=likelihood, obs_variance=obs_variance)
         if isinstance(num_views, bool) or not isinstance(num_views, int) or num_views < 1:
             raise InputError(f"num_views: expected an integer of at least 1, got {num_views!r}")
-        self.coupling = as_coupling(rho, latent_dim=latent_dim)
         self.num_views = num_views
+        rhos = rho if isinstance(rho, Mapping) else {AUX: rho}
+        if not rhos or not all(isinstance(name, str) and name.isidentifier() for name in rhos):
+            raise InputError(f"rho: expected at least one branch, its name an identifier, got {list(rhos)}")
+        self.branches = tuple(rhos)
+        self.coupling, *further = (as_coupling(value, latent_dim=latent_dim) for value in rhos.values())
+        for name, coupling in zip(self.branches[1:], further, strict=True):
+            self.add_module(f"coupling_{name}", coupling)
+        scales = {name: coupling.prior_scale for name, coupling in self.couplings.items()}
+        if len(set(scales.values())) > 1:
+            raise InputError(f"rho: expected couplings that keep one prior of z, got priors of scale {scales}")
+        self.prior_scale = self.coupling.prior_scale
+
+    @property
+    def couplings(self) -> dict[str, Coupling]:
+        """The coupling of each branch, by name; ``coupling`` is the first."""
+        first, *further = self.branches
+        return {first: self.coupling, **{name: getattr(self, f"coupling_{name}") for name in further}}
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the program on the data ``x`` ``(B, *event)`` and return z."""
         register_parameters(self)
         with pyro.plate(PLATE, len(x)):
-            z = latent = self.generate(x)
-            for _, z_aux in aux_sites(self.num_views):
-                latent = pyro.sample(z_aux, self.coupling(latent))
+            z = self.generate(x)
+            self.couple(z)
         return z
+
+    def couple(self, z: Tensor) -> None:
+        """The sites of every branch, given ``z`` ``(..., B, L)``, inside the plate."""
+        for branch, coupling in self.couplings.items():
+            latent = z
+            for _, z_aux in aux_sites(self.num_views, branch):
+                before, latent = latent, pyro.sample(z_aux, coupling(latent))
+                coupling.observe(before, latent)

@@ -58,6 +58,7 @@ class VAE(nn.Module):
         if likelihood is None:
             likelihood = Gaussian(obs_variance=0.5 if obs_variance is None else obs_variance)
         self.latent_dim = latent_dim
+        self.prior_scale = 1.0
         self.observation = Observation(decoder, likelihood)
 
     @property
@@ -87,10 +88,13 @@ class VAE(nn.Module):
         return z
 
     def prior(self, like: Tensor) -> TorchDistribution:
-        """p(z) = N(0, I) with event shape ``(L,)``, in the dtype (if floating) and on the device of ``like``."""
+        """p(z) with event shape ``(L,)``, in the dtype (if floating) and on the device of ``like``.
+
+        N(0, I), or N(0, s^2 I) with s the ``prior_scale`` that the coupling of an extended target asks for.
+        """
         dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
         zeros = like.new_zeros(self.latent_dim, dtype=dtype)
-        return dist.Normal(zeros, torch.ones_like(zeros)).to_event(1)
+        return dist.Normal(zeros, torch.full_like(zeros, self.prior_scale)).to_event(1)
 
     def observe(self, z: Tensor) -> TorchDistribution:
         """p(x|z) for ``z`` ``(..., L)``, with batch shape ``(...)`` and event shape ``(*event)``."""

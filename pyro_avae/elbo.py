@@ -64,6 +64,9 @@ class AVAE_ELBO(ELBO):
         vectorize_particles: draw the particles side by side in one run instead of one after another.
         weights: factors on the terms of sites, e.g. ``{"z": 4.0}`` for a beta-VAE; other sites have 1. With weights
             other than 1 the loss is in general no bound.
+        kl_weight: a further factor on the terms of all latent sites. Given as a 0-d tensor it can be changed during
+            training (``kl_weight.fill_(0.5)``) where nothing waits for the device: a warm-up, see
+            :func:`~pyro_avae.training.fit`.
         with_entropy: have :meth:`evaluate` report the entropies that the bound leaves out, for logs.
         retain_graph: passed on to ``backward`` by :meth:`loss_and_grads`.
 
@@ -88,6 +91,7 @@ class AVAE_ELBO(ELBO):
         max_plate_nesting: int | float = 1,
         vectorize_particles: bool = False,
         weights: Mapping[str, float] | None = None,
+        kl_weight: float | Tensor = 1.0,
         with_entropy: bool = False,
         retain_graph: bool | None = None,
     ) -> None:
@@ -100,6 +104,7 @@ class AVAE_ELBO(ELBO):
             retain_graph=retain_graph,
         )
         self.weights = dict(weights or {})
+        self.kl_weight = kl_weight
         self.with_entropy = with_entropy
 
     def evaluate(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> BoundTerms:
@@ -168,15 +173,15 @@ class AVAE_ELBO(ELBO):
         terms = {}
         for name, site in modelled.items():
             if site["is_observed"]:
-                term = _log_prob(site)
+                terms[name] = _log_prob(site)
             else:
-                term = _minus_kl(drawn[name], site, analytic=_analytic_is_unbiased(name, modelled, drawn))
-            terms[name] = term
+                analytic = _analytic_is_unbiased(name, modelled, drawn)
+                terms[name] = _weighted(_minus_kl(drawn[name], site, analytic=analytic), self.kl_weight)
         for name, site in _scored(guide_trace).items():
             # A site of the guide alone (the base noise of a flow, a pyro.factor): its density counts, as in stock Pyro.
             if name not in modelled:
-                terms[name] = -_log_prob(site)
-        return {name: self.weights.get(name, 1.0) * term for name, term in terms.items()}
+                terms[name] = _weighted(-_log_prob(site), self.kl_weight)
+        return {name: _weighted(term, self.weights.get(name, 1.0)) for name, term in terms.items()}
 
 
 def _scored(trace: Trace) -> dict[str, Any]:
@@ -265,6 +270,10 @@ def _auxiliary_entropies(guide_trace: Trace) -> dict[str, Tensor]:
             except NotImplementedError:
                 continue
     return entropies
+
+
+def _weighted(term: Tensor, weight: float | Tensor) -> Tensor:
+    return term if isinstance(weight, float) and weight == 1 else weight * term
 
 
 def _sum(value: Tensor | float) -> Tensor:

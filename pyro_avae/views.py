@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_avae.auxiliary import auxiliary
 from pyro_avae.errors import InputError
 
-__all__ = ["GRADIENTS", "VIEWS", "DecoderMean", "DecoderSample", "Gradient", "View"]
+__all__ = ["GRADIENTS", "VIEWS", "DecoderMean", "DecoderSample", "Gradient", "Perturbed", "View"]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class View(Protocol):
 
         Args:
             name: the auxiliary site's name.
-            x: the data, ``(B, *event)``.
+            x: the data, ``(B, *event)``; in the further links of a chain the view before.
             z: the latent that stands in the coupling, ``(..., B, L)``.
             decode: :math:`z \mapsto p_\theta(\cdot\,|z)` with :math:`\theta` held constant.
             encode: :math:`x \mapsto q_\eta(\cdot\,|x)`.
@@ -123,6 +123,32 @@ class DecoderMean(_DecoderView):
     def _drawn_from(self, name: str, distribution: TorchDistribution) -> TorchDistribution:
         mean = distribution_mean(distribution, what=f"view='mean', site {name!r}")
         return dist.Delta(mean, event_dim=distribution.event_dim)
+
+
+class Perturbed:
+    r"""A given perturbation as view: :math:`\tilde x = x + \delta`.
+
+    On a linear-Gaussian pair it stands in for :class:`~pyro_avae.worst_case.WorstCase`, whose search is no program
+    that :func:`~pyro_avae.linear_gaussian.exact_bound` could read.
+
+    Args:
+        delta: broadcast against x.
+    """
+
+    def __init__(self, delta: Tensor) -> None:
+        self.delta = delta
+
+    def __call__(
+        self,
+        name: str,
+        x: Tensor,
+        z: Tensor,
+        *,
+        decode: Callable[[Tensor], TorchDistribution],
+        encode: Callable[[Tensor], TorchDistribution],
+    ) -> Tensor:
+        event_dim = x.dim() - len(encode(x).batch_shape)
+        return auxiliary(name, dist.Delta(x + self.delta.to(x), event_dim=event_dim))
 
 
 #: The views a guide knows by name; an object of one's own can be passed in their place.

@@ -109,7 +109,7 @@ def test_a_bad_rho_is_refused_by_name_value_and_what_is_allowed(rho, got):
 
 @pytest.mark.parametrize("rho", ["0.9", "learn", ""])
 def test_a_string_other_than_learned_is_refused(rho):
-    with pytest.raises(InputError, match=rf"rho: expected a number in \(-1, 1\), .*'learned', got '{rho}'"):
+    with pytest.raises(InputError, match=rf"rho: expected a number in \(-1, 1\), .*'learned', .* got '{rho}'"):
         as_coupling(rho, latent_dim=2)
 
 

@@ -72,11 +72,13 @@ def exact_terms(model: Program, guide: Program, x: Tensor, elbo: ELBO | None = N
 
     Arguments and errors as :func:`exact_bound`.
     """
-    weights = _weights(elbo)
-    expected = {(f.role, f.name): _expected_log_density(f) for f in _factors(model, guide, x)}
+    weights, kl_weight = _weights(elbo)
+    factors = _factors(model, guide, x)
+    latent = {f.name for f in factors if f.drawn}
     terms: dict[str, Tensor] = {}
-    for (role, name), value in expected.items():
-        terms[name] = terms.get(name, 0.0) + (value if role == "model" else -value)
+    for factor in factors:
+        value = _expected_log_density(factor) * (kl_weight if factor.name in latent else 1.0)
+        terms[factor.name] = terms.get(factor.name, 0.0) + (value if factor.role == "model" else -value)
     unknown = weights.keys() - terms.keys()
     if unknown:
         raise InputError(f"weights: no term {sorted(unknown)} in this bound, its terms are {sorted(terms)}")
@@ -158,11 +160,11 @@ def _factors(model: Program, guide: Program, x: Tensor) -> list[AffineFactor]:
         ) from error
 
 
-def _weights(elbo: ELBO | None) -> Mapping[str, float]:
+def _weights(elbo: ELBO | None) -> tuple[Mapping[str, float], float]:
     if elbo is None or type(elbo) in _STOCK:
-        return {}
+        return {}, 1.0
     if isinstance(elbo, AVAE_ELBO):
-        return elbo.weights
+        return elbo.weights, float(elbo.kl_weight)
     raise InputError(
         f"elbo: expected AVAE_ELBO, Trace_ELBO, TraceMeanField_ELBO or TraceGraph_ELBO, got"
         f" {type(elbo).__name__}, whose expectation is not that of log q - log p"

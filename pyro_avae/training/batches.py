@@ -12,7 +12,7 @@ from pyro_avae.randomness import stream_seed
 if TYPE_CHECKING:
     from pyro_avae.data import ImageData, Split
 
-__all__ = ["EpochOrder", "TensorSource", "TrainingData", "as_source"]
+__all__ = ["EpochOrder", "NoData", "TensorSource", "TrainingData", "as_source"]
 
 
 class TrainingData(Protocol):
@@ -37,6 +37,30 @@ class TensorSource:
     def batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, None]:
         """The rows at ``indices``; nothing is drawn from ``generator``."""
         return self.values[indices], None
+
+
+@dataclass(frozen=True, eq=False)
+class NoData:
+    """Training data of a method that looks at none: batches ``(B, 0)``, of which the number of rows is all there is.
+
+    Args:
+        count: how many make an epoch.
+        device: where the batches are.
+    """
+
+    count: int = 60_000
+    device: torch.device | str = "cpu"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def to(self, device: torch.device) -> "NoData":
+        """The same on another device."""
+        return NoData(self.count, device)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, None]:
+        """An empty row for each index."""
+        return torch.empty(len(indices), 0, device=self.device), None
 
 
 def as_source(data: "ImageData | Split | TrainingData | Tensor", device: torch.device) -> TrainingData:

@@ -59,6 +59,7 @@ def fit(
     steps: int,
     batch_size: int = 64,
     lr: float = 1e-4,
+    kl_warmup: int = 0,
     seed: int = 0,
     device: str | torch.device | None = None,
     out: str | Path | RunFolder | None = None,
@@ -88,6 +89,9 @@ def fit(
         steps: how many gradient steps in all, those of a resumed run included.
         batch_size: images in a step; all of them where there are fewer.
         lr: Adam's learning rate.
+        kl_warmup: steps over which the weight of all KL terms rises linearly from 0 to that of ``elbo``, which has to
+            have ``kl_weight``. It keeps latent dimensions from being switched off before the decoder has learned to
+            use them. Rows show the loss as it is weighted, and the weight.
         seed: the run's seed.
         device: where to train; the modules are moved there. By default where the model is.
         out: a new or empty folder.
@@ -114,14 +118,30 @@ def fit(
         >>> result.history[-1]["loss"] < result.history[0]["loss"]
         True
     """
-    for name, value in (("steps", steps), ("batch_size", batch_size), ("lr", lr), ("seed", seed)):
+    for name, value in (
+        ("steps", steps),
+        ("batch_size", batch_size),
+        ("lr", lr),
+        ("kl_warmup", kl_warmup),
+        ("seed", seed),
+    ):
         setting_infos()[name].kind.check(name, value)
     for name, value in (("checkpoint_every", checkpoint_every), ("log_every", log_every)):
         setting_infos()["steps"].kind.check(name, value)
     folder = RunFolder(out) if isinstance(out, str | Path) else out
     if resume and folder is None:
         raise InputError("resume: expected out, the folder of the run to go on with")
-    loop = _Loop(model, guide, data, elbo or AVAE_ELBO(), batch_size=batch_size, lr=lr, seed=seed, device=device)
+    loop = _Loop(
+        model,
+        guide,
+        data,
+        elbo or AVAE_ELBO(),
+        batch_size=batch_size,
+        lr=lr,
+        kl_warmup=kl_warmup,
+        seed=seed,
+        device=device,
+    )
     if progress is True:
         progress = default_reporter()
     reporter = progress or Silent()
@@ -158,6 +178,7 @@ class _Loop:
         *,
         batch_size: int,
         lr: float,
+        kl_warmup: int,
         seed: int,
         device: str | torch.device | None,
     ) -> None:
@@ -177,11 +198,18 @@ class _Loop:
         self.order = EpochOrder(len(self.source), min(batch_size, len(self.source)), seed=seed, device=self.device)
         fused = self.device.type in ("cpu", "cuda")
         optimizer = torch.optim.Adam(trainable(model, guide).values(), lr=lr, fused=fused or None)
-        self.svi = SVIStep(model, guide, elbo, optimizer, self.device)
+        self.svi = SVIStep(model, guide, elbo, optimizer, self.device, kl_warmup=kl_warmup)
         self.augmentation = torch.Generator(self.device).manual_seed(stream_seed(seed, "augmentation"))
         self.state = TrainingState(model, guide, optimizer, self.augmentation, self.device)
         self.seed = seed
-        self.facts = {"batch_size": self.order.batch_size, "lr": lr, "seed": seed, "images": len(self.source)}
+        self.kl_warmup = kl_warmup
+        self.facts = {
+            "batch_size": self.order.batch_size,
+            "lr": lr,
+            "kl_warmup": kl_warmup,
+            "seed": seed,
+            "images": len(self.source),
+        }
         self.step = self.first = self.saved = 0
         self.seconds = 0.0
         self.folder: RunFolder | None = None
@@ -216,12 +244,13 @@ class _Loop:
     def _one(self, *, validate: bool, with_entropy: bool) -> None:
         with pyro.validation_enabled(validate):
             x, _ = self.source.batch(self.order(self.step), self.augmentation)
-            self.svi(x, with_entropy=with_entropy)
+            self.svi(x, number=self.step + 1, with_entropy=with_entropy)
         self.step += 1
 
     def _row(self) -> Row:
-        learned = watched(self.modules)
-        return {"step": self.step, **self.svi.row(before=self.first), **{n: float(v) for n, v in learned.items()}}
+        learned = {name: float(value) for name, value in watched(self.modules).items()}
+        warmth = {"kl_weight": self.svi.kl_weight(self.step)} if self.kl_warmup else {}
+        return {"step": self.step, **self.svi.row(before=self.first), **warmth, **learned}
 
     def _save(self) -> None:
         if self.folder is None or self.saved == self.step:

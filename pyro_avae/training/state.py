@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from pyro_avae.coupling import NaturalRho
 from pyro_avae.errors import InputError
 from pyro_avae.runs.checkpoints import check_module, load_module
 
@@ -104,13 +105,14 @@ class TrainingState:
 
 
 def watched(modules: Iterable[nn.Module]) -> dict[str, Tensor]:
-    """What is learned and worth a curve of its own: ``rho`` and ``obs_variance``, means where they are several."""
+    """What training changes and is worth a curve: ``rho``, ``obs_variance``, means where they are several."""
     found = {}
     for module in modules:
         for part in module.modules():
             for name in ("rho", "obs_variance"):
                 value = getattr(part, name, None)
-                if isinstance(value, Tensor) and value.requires_grad and value.numel():
+                changes = isinstance(value, Tensor) and (value.requires_grad or isinstance(part, NaturalRho))
+                if changes and value.numel():
                     found[name] = value.detach().mean()
     return found
 

@@ -8,6 +8,8 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
+from pyro_avae.errors import InputError
+
 __all__ = ["NonFiniteError", "SVIStep"]
 
 
@@ -29,13 +31,31 @@ class SVIStep:
         elbo: any Pyro ELBO. It is copied, not changed.
         optimizer: of the parameters of both.
         device: where the loss is.
+        kl_warmup: steps over which the weight of the KL terms rises from 0 to the ELBO's own.
+
+    Raises:
+        InputError: a warm-up of an ELBO whose KL terms cannot be weighted.
     """
 
     def __init__(
-        self, model: nn.Module, guide: nn.Module, elbo: ELBO, optimizer: torch.optim.Optimizer, device: torch.device
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        elbo: ELBO,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        *,
+        kl_warmup: int = 0,
     ) -> None:
         # Any: terms are reported where an ELBO has them, and Pyro's own have none.
         self._elbo: Any = copy.copy(elbo)
+        self._kl_warmup = kl_warmup
+        if kl_warmup:
+            if not hasattr(elbo, "kl_weight"):
+                raise InputError(f"kl_warmup: expected an ELBO with kl_weight, such as AVAE_ELBO, got {type(elbo)}")
+            self._final_kl_weight = float(elbo.kl_weight)
+            # A tensor, changed in place: no step has to be built anew, and the device is not waited for.
+            self._elbo.kl_weight = torch.zeros((), device=device)
         self._caught: list[Any] = []
         if hasattr(self._elbo, "evaluate"):
             evaluate = self._elbo.evaluate
@@ -54,11 +74,14 @@ class SVIStep:
         self._values = torch.zeros(0, device=device)
         self._entropy: dict[str, Tensor] = {}
 
-    def __call__(self, x: Tensor, *, with_entropy: bool = False) -> None:
-        """One step on the batch ``x``; ``with_entropy`` has the next row show the entropies that the bound leaves out.
+    def __call__(self, x: Tensor, *, number: int = 1, with_entropy: bool = False) -> None:
+        """One step on the batch ``x``, the ``number``-th of training.
 
-        Those change during training where the likelihood is learned or has no location-scale form.
+        ``with_entropy`` has the next row show the entropies that the bound leaves out. Those change during training
+        where the likelihood is learned or has no location-scale form.
         """
+        if self._kl_warmup:
+            self._elbo.kl_weight.fill_(self.kl_weight(number))
         if hasattr(self._elbo, "with_entropy"):
             self._elbo.with_entropy = with_entropy
         self._caught.clear()
@@ -67,6 +90,10 @@ class SVIStep:
         loss.backward()
         self._note(loss.detach(), len(x))
         self._optimizer.step()
+
+    def kl_weight(self, number: int) -> float:
+        """The weight of the KL terms in the ``number``-th step, 1, 2, ... of a training with a warm-up."""
+        return self._final_kl_weight * min(1.0, number / self._kl_warmup)
 
     def row(self, *, before: int) -> dict[str, float]:
         """The loss and the terms of the last step, means per image in nats. Here the device is waited for.

@@ -223,7 +223,7 @@ def test_a_loss_that_is_not_finite_names_its_term(make_pair, images, tmp_path, s
         view = forward(*args, **kwargs)
         return view * scale if calls == 14 else view
 
-    guide.view = spoil
+    guide.views["aux"] = spoil
     with pytest.raises(NonFiniteError, match=r"^step 14: the term 'z_aux' of the loss is nan") as caught:
         fit(model, guide, images, steps=60, batch_size=8, log_every=50, checkpoint_every=10, out=tmp_path / "run")
     assert "try a smaller lr" in str(caught.value)
