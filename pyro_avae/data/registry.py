@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from pyro_avae.data.celeba import load_celeba
 from pyro_avae.data.color import color_data
 from pyro_avae.data.digits import load_digits
 from pyro_avae.data.folder import load_folder
@@ -16,14 +17,17 @@ from pyro_avae.paths import user_path
 
 __all__ = ["DATASETS", "load_dataset"]
 
-DATASETS: dict[str, Callable[[Path | None], ImageData]] = {
-    "color-digits": lambda root: color_data(load_digits()),
-    "color-mnist": lambda root: color_data(load_mnist(MNIST, root)),
-    "color-fashion-mnist": lambda root: color_data(load_mnist(FASHION_MNIST, root)),
-    "mnist": lambda root: load_mnist(MNIST, root),
-    "fashion-mnist": lambda root: load_mnist(FASHION_MNIST, root),
+DATASETS: dict[str, Callable[[Path | None, int | None], ImageData]] = {
+    "color-digits": lambda root, limit: color_data(load_digits()),
+    "color-mnist": lambda root, limit: color_data(load_mnist(MNIST, root)),
+    "color-fashion-mnist": lambda root, limit: color_data(load_mnist(FASHION_MNIST, root)),
+    "mnist": lambda root, limit: load_mnist(MNIST, root),
+    "fashion-mnist": lambda root, limit: load_mnist(FASHION_MNIST, root),
+    "celeba": lambda root, limit: load_celeba(root, limit=limit),
 }
-"""Name to loader: a function of the data root (None: the per-user cache) that returns all images, on the CPU."""
+"""Name to loader: a function of the data root (None: the per-user cache) and of the limit (None: none), on the CPU.
+
+It may return more images than the limit, where reading fewer would not save anything."""
 
 _FOLDER = "folder:"
 
@@ -38,7 +42,8 @@ def load_dataset(
             :func:`~pyro_avae.data.load_folder`). ``color-digits`` and ``folder:PATH`` do not look at
             ``root``.
         root: the folder that holds ``MNIST/raw`` and the like, laid out as torchvision does; never written
-            to. None: the per-user cache, to which what is missing is downloaded.
+            to. None: the per-user cache, to which what is missing is downloaded (not ``celeba``; for its files see
+            :func:`~pyro_avae.data.celeba.load_celeba`).
         device: where images, labels and every batch live.
         limit: the largest number of images in each split: the first ones, in the colours they have without a
             limit.
@@ -60,7 +65,7 @@ def load_dataset(
     if name.startswith(_FOLDER) and name != _FOLDER:
         data = load_folder(name.removeprefix(_FOLDER), limit=limit)
     elif name in DATASETS:
-        data = DATASETS[name](None if root is None else user_path(root))
+        data = DATASETS[name](None if root is None else user_path(root), limit)
     else:
         raise InputError(f"dataset: expected one of {', '.join(DATASETS)}, {_FOLDER}PATH, got {name!r}")
     return (data if limit is None else data.limit(limit)).to(place)
