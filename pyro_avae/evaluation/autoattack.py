@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
 from pyro_avae.evaluation.attacks import PGDResult
+from pyro_avae.evaluation.ball import LINF, Ball
 from pyro_avae.evaluation.frozen import frozen
 from pyro_avae.randomness import isolated
 
@@ -83,11 +84,12 @@ def autoattack(
     epsilon: float,
     *,
     num_classes: int,
+    ball: Ball = LINF,
     seed: int = 0,
     steps: int = _STEPS,
     queries: int = _QUERIES,
 ) -> PGDResult:
-    """Worst case over AutoAttack's parts within the L∞ ball of radius ``epsilon`` intersected with [0, 1].
+    """Worst case over AutoAttack's parts within the ball of radius ``epsilon`` intersected with [0, 1].
 
     Args:
         classifier: images ``(B, C, H, W)`` to logits ``(B, K)``.
@@ -95,6 +97,7 @@ def autoattack(
         labels: ``(B,)``.
         epsilon: radius; 0 gives the clean accuracy.
         num_classes: K, at least 2.
+        ball: the norm, L∞ or L2.
         seed: seed of the random starts and squares; torch's own random state is left as it was.
         steps: iterations of APGD and FAB, 100 as published.
         queries: queries of Square, 5000 as published.
@@ -105,9 +108,9 @@ def autoattack(
     library = require_torchattacks()
     if x.ndim != 4:
         raise InputError(f"autoattack: expected images of shape (B, C, H, W), got {tuple(x.shape)}")
+    predict = getattr(classifier, "predict", None) or _prediction(classifier)
     with frozen(classifier), isolated(seed):
-        with torch.no_grad():
-            correct = classifier(x).argmax(-1) == labels
+        correct = predict(x) == labels
         adversarial = x.clone()
         builders = _builders(library, steps, queries)
         for name in autoattack_parts(num_classes) if epsilon > 0 else ():
@@ -115,18 +118,24 @@ def autoattack(
             if len(standing) == 0:
                 break
             classes = min(num_classes, _TARGETS + 1)
-            attack = builders[name](classifier, classes, norm="Linf", eps=epsilon, seed=seed, n_restarts=1)
-            images = _projected(attack(x[standing], labels[standing]), x[standing], epsilon)
-            with torch.no_grad():
-                fell = classifier(images).argmax(-1) != labels[standing]
+            attack = builders[name](classifier, classes, norm=ball.name, eps=epsilon, seed=seed, n_restarts=1)
+            # FAB minimises a distance and may end outside the ball.
+            images = ball.project(attack(x[standing], labels[standing]).detach(), x[standing], epsilon)
+            fell = predict(images) != labels[standing]
             adversarial[standing] = images
             correct[standing[fell]] = False
     return PGDResult(correct, adversarial)
 
 
-def _projected(images: Tensor, x: Tensor, epsilon: float) -> Tensor:
-    """The nearest points of the ball and of [0, 1]: FAB minimises a distance and may end outside the ball."""
-    return torch.minimum(torch.maximum(images.detach(), x - epsilon), x + epsilon).clamp_(0.0, 1.0)
+def _prediction(classifier: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The class that the logits say, for a module that has no ``predict`` of its own."""
+
+    def predict(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            classes: Tensor = classifier(x).argmax(-1)
+        return classes
+
+    return predict
 
 
 def autoattack_settings() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pyro_avae.evaluation.pair import Guide, device_of
 if TYPE_CHECKING:
     from pyro_avae.data import Split
 
-__all__ = ["Classifier", "batches", "encode_split", "posterior_mean"]
+__all__ = ["Classifier", "batches", "encode_split", "posterior_mean", "split_labels"]
 
 
 def posterior_mean(guide: Guide, x: Tensor) -> Tensor:
@@ -28,27 +28,48 @@ def batches(split: Split, *, batch_size: int, limit: int | None = None) -> Itera
         yield split.fixed_batch(torch.arange(start, min(start + batch_size, total)))
 
 
+def split_labels(split: Split, *, batch_size: int) -> dict[str, Tensor]:
+    """Labels ``{task: (N,)}`` of a whole split in its fixed form, on the CPU; a split may make some of them up."""
+    labels: dict[str, list[Tensor]] = {}
+    for _, y in batches(split, batch_size=batch_size):
+        for task, values in y.items():
+            labels.setdefault(task, []).append(values.cpu())
+    return {task: torch.cat(values) for task, values in labels.items()}
+
+
 def encode_split(
-    guide: Guide, split: Split, *, batch_size: int = 1000, progress: Callable[[int, int], None] | None = None
+    guide: Guide,
+    split: Split,
+    *,
+    batch_size: int = 1000,
+    features: Callable[[Guide, Tensor], Tensor] = posterior_mean,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Posterior means ``(N, L)`` and labels ``{task: (N,)}`` of a whole split, on the CPU."""
+    """Features ``(N, L)``, by default posterior means, and labels ``{task: (N,)}`` of a whole split, on the CPU."""
     device = device_of(guide)
-    features: list[Tensor] = []
+    encoded: list[Tensor] = []
     labels: dict[str, list[Tensor]] = {}
     done = 0
     with torch.no_grad():
         for x, y in batches(split, batch_size=batch_size):
-            features.append(posterior_mean(guide, x.to(device)).cpu())
+            encoded.append(features(guide, x.to(device)).cpu())
             for task, values in y.items():
                 labels.setdefault(task, []).append(values.cpu())
             done += len(x)
             if progress is not None:
                 progress(done, len(split))
-    return torch.cat(features), {task: torch.cat(values) for task, values in labels.items()}
+    return torch.cat(encoded), {task: torch.cat(values) for task, values in labels.items()}
 
 
 class Classifier(nn.Module):
-    """Encoder mean, then probe: the function that the attacks differentiate, ``(B, *event)`` to logits ``(B, K)``."""
+    """Encoder mean, then probe: the function that the attacks differentiate, ``(B, *event)`` to logits ``(B, K)``.
+
+    Attributes:
+        is_random: whether two calls on one image may differ; the attacks then ask :meth:`predict` before they count an
+            image as fallen.
+    """
+
+    is_random = False
 
     def __init__(self, guide: Guide, probe: nn.Module) -> None:
         super().__init__()
@@ -59,3 +80,8 @@ class Classifier(nn.Module):
         """Logits of the probe on the posterior mean."""
         logits: Tensor = self.probe(posterior_mean(cast(Guide, self.guide), x))
         return logits
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """The class of each image, ``(B,)``, that counts."""
+        return cast(Tensor, self(x).argmax(-1))

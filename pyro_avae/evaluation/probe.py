@@ -1,4 +1,4 @@
-"""A linear probe: multinomial logistic regression on the posterior mean."""
+"""A linear probe: multinomial logistic regression on the encoder's features."""
 
 import warnings
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
 
-__all__ = ["PROBE_CS", "LinearProbe", "fit_probe"]
+__all__ = ["PROBE_CS", "LinearProbe", "OneClassError", "fit_probe"]
 
 #: The inverse regularisation strengths tried on the held-out tenth; the strongest regularisation wins a tie.
 PROBE_CS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -18,6 +18,10 @@ PROBE_CS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 # The logit of a class that the training set does not hold: never the largest, and finite, so that an attack's margins
 # and their differences stay finite.
 _ABSENT_LOGIT = -1e4
+
+
+class OneClassError(InputError):
+    """Labels of one class only: there is nothing to tell apart."""
 
 
 class LinearProbe(nn.Module):
@@ -66,10 +70,10 @@ class LinearProbe(nn.Module):
         """``(B, L)`` to logits ``(B, K)``."""
         return nn.functional.linear((features - self.mean) / self.scale, self.weight, self.bias)
 
-    def summary(self) -> dict[str, Any]:
-        """What was chosen, as it is written into an evaluation."""
+    def summary(self, features: str = "the posterior mean") -> dict[str, Any]:
+        """What was chosen, as it is written into an evaluation; ``features`` says what the probe was fitted on."""
         return {
-            "classifier": "scikit-learn LogisticRegression on the posterior mean",
+            "classifier": f"scikit-learn LogisticRegression on {features}",
             "standardisation": "training mean, one common scale",
             "scale": self.scale,
             "C": self.c,
@@ -93,8 +97,8 @@ def fit_probe(
         seed: seed of the held-out draw.
 
     Raises:
-        InputError: for fewer than ten images or two classes, labels outside ``0 .. K − 1``, or features that are not
-            finite.
+        InputError: for fewer than ten images, labels outside ``0 .. K − 1``, or features that are not finite.
+        OneClassError: an :class:`InputError`, for fewer than two classes among the labels that are not held out.
 
     Example:
         >>> f = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
@@ -110,7 +114,7 @@ def fit_probe(
     held, kept = order[: len(x) // 10], order[len(x) // 10 :]
     classes = np.unique(y[kept])
     if len(classes) < 2:
-        raise InputError(f"probe: expected at least two classes among the training labels, got {classes.tolist()}")
+        raise OneClassError(f"probe: expected at least two classes among the training labels, got {classes.tolist()}")
     estimator = _estimator()
     c, held_out_accuracy = _choose(estimator, x[kept], y[kept], x[held], y[held], cs)
     if len(classes) < len(np.unique(y)):  # a class that is in the held-out tenth alone: no start to go on from

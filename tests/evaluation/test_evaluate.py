@@ -62,7 +62,7 @@ def test_it_records_how_it_was_done(result: dict, trained) -> None:
     assert result["attack"]["name"] == "pgd"
     assert result["attack"]["epsilons"] == [0.0, 0.02]
     assert result["attack"]["pgd"]["steps"] == 5
-    assert result["attack"]["pgd"]["restarts"] == 2
+    assert result["attack"]["pgd"]["restarts"] == 4
     assert "autoattack" not in result["attack"]
 
 
@@ -78,7 +78,7 @@ def test_it_repeats_and_leaves_nothing_behind(result: dict, trained) -> None:
     assert trained.guide.training and not trained.guide.encoder.layers[0].training
     assert all(p.requires_grad and p.grad is None for p in [*trained.model.parameters(), *trained.guide.parameters()])
     stages = {stage: (done, total) for stage, done, total in calls}
-    assert set(stages) == {"encode", "pgd: digit", "pgd: color", "bound", "likelihood"}
+    assert {"encode", "pgd: digit", "pgd: color", "bound", "likelihood"} <= set(stages)
     assert all(done == total for done, total in stages.values())
     assert stages["pgd: digit"] == (120, 120)
 

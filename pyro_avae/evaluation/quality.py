@@ -1,0 +1,82 @@
+"""How well a pair reconstructs and explains the test images: squared error, bound, likelihood."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pyro_avae.evaluation.bound import bound_terms
+from pyro_avae.evaluation.features import batches
+from pyro_avae.evaluation.likelihood import log_likelihood, log_weights, psis_khat
+from pyro_avae.evaluation.pair import Guide, Model, device_of
+from pyro_avae.evaluation.reconstruction import squared_error
+from pyro_avae.evaluation.settings import EvaluationSettings
+from pyro_avae.randomness import isolated
+
+if TYPE_CHECKING:
+    from pyro_avae.data import Split
+
+__all__ = ["LIKELIHOOD_IMAGES", "likelihood", "reconstruction_and_bound"]
+
+#: The importance-weighted log-likelihood is estimated on this many of the first test images.
+LIKELIHOOD_IMAGES = 500
+
+
+def reconstruction_and_bound(model: Model, guide: Guide, test: Split, settings: EvaluationSettings) -> dict[str, Any]:
+    """Squared errors and the terms of the bound, over the test images."""
+    device, total = device_of(guide, model), settings.count(test)
+    report = settings.stage("bound")
+    squared, pixels, done = 0.0, 1, 0
+    bound: dict[str, float] = {}
+    with isolated(settings.seed):
+        for x, _ in batches(test, batch_size=settings.batch_size, limit=settings.limit):
+            x = x.to(device)
+            squared += float(squared_error(model, guide, x).double().sum())
+            for site, mean in bound_terms(model, guide, x).items():
+                bound[site] = bound.get(site, 0.0) + mean * len(x) / total
+            pixels, done = x[0].numel(), done + len(x)
+            if report is not None:
+                report(done, total)
+    sse = squared / total
+    return {
+        "mse": _number(sse / pixels),
+        "mse_255": _number(255.0**2 * sse / pixels),
+        "sse": _number(sse),
+        "bound": {site: _number(value) for site, value in bound.items()},
+    }
+
+
+def likelihood(model: Model, guide: Guide, test: Split, settings: EvaluationSettings) -> dict[str, Any]:
+    """Importance-weighted log-likelihood and PSIS k̂ on the first test images."""
+    device, total = device_of(guide, model), settings.count(test, LIKELIHOOD_IMAGES)
+    report = settings.stage("likelihood")
+    estimates: list[Tensor] = []
+    khats: list[Tensor] = []
+    done = 0
+    with isolated(settings.seed):
+        for x, _ in batches(test, batch_size=min(settings.batch_size, 100), limit=total):
+            weights = log_weights(model, guide, x.to(device), settings.num_importance_samples)
+            estimates.append(log_likelihood(weights).double().cpu())
+            khats.append(psis_khat(weights).cpu())
+            done += len(x)
+            if report is not None:
+                report(done, total)
+    values, khat = torch.cat(estimates), torch.cat(khats)
+    return {
+        "log_likelihood": _number(values.mean()),
+        "psis_khat": {
+            "median": _number(khat.median()),
+            "max": _number(khat.max()),
+            "fraction_above_0.7": float((~(khat <= 0.7)).double().mean()),
+        },
+        "importance_sampling": {"num_images": total, "num_samples": settings.num_importance_samples},
+    }
+
+
+def _number(value: float | Tensor) -> float | None:
+    """A float that JSON can hold, or None."""
+    number = float(value)
+    return number if math.isfinite(number) else None
