@@ -10,6 +10,8 @@ from pyro_avae.evaluation.baselines import noise, one_step
 from pyro_avae.evaluation.bound import bound_terms
 from pyro_avae.evaluation.evaluate import evaluate
 from pyro_avae.evaluation.features import Classifier, encode_split, posterior_mean
+from pyro_avae.evaluation.fid import fid, frechet_distance
+from pyro_avae.evaluation.fid_features import FEATURES, Features, classifier_features, inception_features
 from pyro_avae.evaluation.frozen import frozen
 from pyro_avae.evaluation.intervals import interquartile_interval, interquartile_mean, mean_and_standard_error
 from pyro_avae.evaluation.latent_attack import latent_attack, latent_pgd, symmetric_kl
@@ -26,20 +28,26 @@ from pyro_avae.evaluation.settings import ATTACKS
 __all__ = [
     "ATTACKS",
     "BALLS",
+    "FEATURES",
     "L2",
     "LINF",
     "REPRESENTATIONS",
     "Ball",
     "Classifier",
+    "Features",
     "LinearProbe",
     "PGDResult",
     "SampledClassifier",
     "autoattack",
     "bound_terms",
+    "classifier_features",
     "encode_split",
     "evaluate",
+    "fid",
     "fit_probe",
+    "frechet_distance",
     "frozen",
+    "inception_features",
     "interquartile_interval",
     "interquartile_mean",
     "latent_attack",
