@@ -5,6 +5,7 @@ import io
 import os
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -96,10 +97,16 @@ class ImageZip:
     path: Path
 
     def stamp(self, names: Sequence[str]) -> bytes:
-        with self._entries() as (_, entries):
-            for name in names:
-                if name not in entries:
-                    raise _missing(self.path, name)
+        with self._entries() as (archive, _):
+            counts = Counter(entry.rpartition("/")[2] for entry in archive.namelist())
+        for name in names:
+            if name not in counts:
+                raise _missing(self.path, name)
+            if counts[name] > 1:
+                raise InputError(
+                    f"{shown(self.path)}: expected one image of each name, got {shown(name)} in {counts[name]} folders; "
+                    "take the others out"
+                )
         return _stamp(names, [self.path.stat()])
 
     @contextmanager

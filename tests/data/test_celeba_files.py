@@ -1,6 +1,7 @@
 """What can be wrong with the files of CelebA, and the errors that name it."""
 
 import os
+import zipfile
 
 import pytest
 
@@ -75,6 +76,15 @@ def test_a_damaged_zip_is_named(celeba, celeba_root, refused):
         load_dataset("celeba", root=celeba_root)
     archive.write_bytes(content[:-100])
     with refused("img_align_celeba.zip: expected a zip of images, got BadZipFile: .*; fetch it again"):
+        load_dataset("celeba", root=celeba_root)
+
+
+def test_a_zip_with_two_images_of_one_name_is_refused(celeba, celeba_root, refused):
+    folder = celeba_root / "celeba_half"
+    celeba.zipped(folder, prefix="a/")
+    with zipfile.ZipFile(folder / "img_align_celeba.zip", "a") as archive:
+        archive.writestr("thumbnails/000007.jpg", celeba.jpeg(celeba.face(9)))
+    with refused("img_align_celeba.zip: expected one image of each name, got 000007.jpg in 2 folders; take"):
         load_dataset("celeba", root=celeba_root)
 
 
