@@ -104,8 +104,8 @@ class ImageZip:
                 raise _missing(self.path, name)
             if counts[name] > 1:
                 raise InputError(
-                    f"{shown(self.path)}: expected one image of each name, got {shown(name)} in {counts[name]} folders; "
-                    "take the others out"
+                    f"{shown(self.path)}: expected one image of each name, got {shown(name)} in "
+                    f"{counts[name]} folders; take the others out"
                 )
         return _stamp(names, [self.path.stat()])
 
