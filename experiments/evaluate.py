@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
-from rich.table import Table
 
 from pyro_avae.data import load_dataset
 from pyro_avae.devices import as_device, default_device
-from pyro_avae.evaluation import ATTACKS, evaluate
+from pyro_avae.errors import InputError
+from pyro_avae.evaluation import ATTACKS, BALLS, LINF, REPRESENTATIONS, evaluate
+from pyro_avae.evaluation.ball import check_radii
+from pyro_avae.experiments.evaluation_table import evaluation_table
 from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.stage_bars import stage_bars
 from pyro_avae.experiments.train import make_importable
@@ -19,9 +22,9 @@ from pyro_avae.runs.kinds import Integer, Number
 from pyro_avae.runs.loading import LoadedRun, load_run
 from pyro_avae.runs.run_folder import RunFolder
 
-__all__ = ["add_arguments", "evaluation_table", "run", "write_evaluation"]
+__all__ = ["add_arguments", "run", "write_evaluation"]
 
-_EPSILON = Number("a number in [0, 1]", lambda v: 0 <= v <= 1)
+_RADIUS = Number("a number of at least 0", lambda v: v >= 0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,19 +32,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a trained run")
     parser.add_argument(
         "--epsilons",
-        type=reader("--epsilons", _EPSILON),
+        type=reader("--epsilons", _RADIUS),
         nargs="+",
         default=[0.0, 0.1, 0.2],
         metavar="NUMBER",
-        help="L-infinity radii of the attack, pixels in [0, 1] (default: 0 0.1 0.2)",
+        help="radii of the attack, pixels in [0, 1] (default: 0 0.1 0.2)",
+    )
+    parser.add_argument(
+        "--norm", default="linf", metavar="NAME", help=f"of --epsilons: {' or '.join(BALLS)} (default: linf)"
+    )
+    parser.add_argument(
+        "--epsilons-l2",
+        type=reader("--epsilons-l2", _RADIUS),
+        nargs="+",
+        default=[],
+        metavar="NUMBER",
+        help="L2 radii, attacked beside the L-infinity radii (default: none)",
     )
     parser.add_argument(
         "--attack", default="pgd", metavar="NAME", help=f"{', '.join(ATTACKS)}; PGD runs with each (default: pgd)"
     )
+    parser.add_argument(
+        "--transfer-from",
+        type=Path,
+        default=None,
+        metavar="RUN",
+        help="the folder of another run on the same data; images made against it are tried on this one",
+    )
+    parser.add_argument(
+        "--representation",
+        default="mean",
+        metavar="NAME",
+        help=f"what of the posterior the probe sees: {' or '.join(REPRESENTATIONS)} (default: mean)",
+    )
+    parser.add_argument("--tasks", nargs="+", default=None, metavar="NAME", help="evaluate these tasks (default: all)")
     count = Integer(1, 10**6)
     parser.add_argument("--steps", type=reader("--steps", count), default=40, metavar="N", help="of PGD (default: 40)")
     parser.add_argument(
-        "--restarts", type=reader("--restarts", count), default=2, metavar="N", help="of PGD (default: 2)"
+        "--restarts", type=reader("--restarts", count), default=4, metavar="N", help="of PGD (default: 4)"
     )
     parser.add_argument(
         "--limit", type=reader("--limit", COUNT), default=None, metavar="N", help="attack the first N test images only"
@@ -56,76 +84,78 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate; returns the exit status."""
     device = as_device(args.device or default_device())
+    radii = _radii(args)
     folder = RunFolder(args.run)
     if ":" in folder.read_settings().method:
         make_importable()
     loaded = load_run(folder.path, device=device)
     root = args.data_root if args.data_root is not None else loaded.config.data_root
     data = load_dataset(loaded.config.dataset, root=root, device=device)
+    other = None if args.transfer_from is None else _source(args.transfer_from, loaded, device)
     with stage_bars(enabled=not args.no_progress) as report:
         result: dict[str, Any] = evaluate(
             loaded.model,  # type: ignore[arg-type]  # a user's own pair has to have what evaluation asks of it
             loaded.guide,  # type: ignore[arg-type]
             data,
-            epsilons=args.epsilons,
+            **radii,
             attack=args.attack,
+            transfer_from=None if other is None else (other.model, other.guide),  # type: ignore[arg-type]
+            representation=args.representation,
+            tasks=args.tasks,
             steps=args.steps,
             restarts=args.restarts,
             limit=args.limit,
             seed=args.seed,
             progress=report,
         )
+    if other is not None:
+        result["attack"]["transfer"] |= {"from": str(args.transfer_from), **_origin(other)}
     document = write_evaluation(folder, loaded, result)
     Console().print(evaluation_table(document))
     print(f"written to {shown(folder.evaluation)}")
     return 0
 
 
+def _radii(args: argparse.Namespace) -> dict[str, list[float]]:
+    """The radii of each norm, as :func:`~pyro_avae.evaluation.evaluate` takes them."""
+    if args.norm not in BALLS:
+        raise InputError(f"--norm: expected {' or '.join(BALLS)}, got {args.norm!r}")
+    if BALLS[args.norm] is LINF:
+        check_radii("--epsilons", args.epsilons, LINF)
+        return {"epsilons": args.epsilons, "epsilons_l2": args.epsilons_l2}
+    if args.epsilons_l2:
+        raise InputError("--epsilons-l2: expected beside --norm linf, got it beside --norm l2; give one list of radii")
+    return {"epsilons": [0.0], "epsilons_l2": args.epsilons}  # the clean accuracy is that of every norm
+
+
+def _source(path: Path, loaded: LoadedRun, device: torch.device) -> LoadedRun:
+    """The run that the attacks are made against, which has to see the same images."""
+    folder = RunFolder(path)
+    if ":" in folder.read_settings().method:
+        make_importable()
+    source = load_run(folder.path, device=device)
+    if source.config.dataset != loaded.config.dataset:
+        raise InputError(
+            f"--transfer-from: expected a run on {loaded.config.dataset}, as the one that is evaluated, "
+            f"got one on {source.config.dataset} in {shown(folder.path)}"
+        )
+    return source
+
+
+def _origin(loaded: LoadedRun) -> dict[str, Any]:
+    """Which run it is."""
+    config = loaded.config
+    return {"method": config.method, "dataset": config.dataset, "seed": config.seed, "steps": loaded.step}
+
+
 def write_evaluation(folder: RunFolder, loaded: LoadedRun, result: Mapping[str, Any]) -> dict[str, Any]:
     """Write ``evaluation.json``, what was measured behind what was trained, and return its content."""
     config = loaded.config
     document = {
-        "method": config.method,
-        "dataset": config.dataset,
-        "seed": config.seed,
-        "steps": loaded.step,
+        **_origin(loaded),
         **result,
         "settings": config.to_json(),
         "training_seconds": loaded.seconds,
     }
     folder.write_evaluation(document)
     return document
-
-
-def evaluation_table(document: Mapping[str, Any]) -> Table:
-    """The accuracies, a row for each task and attack, and the rest as a caption; without labels, the rest alone."""
-    rows = [
-        (task, label, measured[key])
-        for task, measured in document["tasks"].items()
-        for key, label in (("accuracy", "PGD"), ("accuracy_autoattack", "AutoAttack"))
-        if key in measured
-    ]
-    title = f"{document['method']} on {document['dataset']}, {document['steps']} steps"
-    bound = "  ".join(f"{name} {_number(value)}" for name, value in document["bound"].items())
-    summary = (
-        f"MSE {_number(document['mse'], 5)} ({_number(document['mse_255'], 1)} on 0-255)",
-        f"bound, nats per image: {bound}",
-        f"log p(x) {_number(document['log_likelihood'])}, PSIS k̂ {_number(document['psis_khat']['median'])} (median)",
-    )
-    if not rows:
-        table = Table("no labels: no probe, no attack", title=title)
-        for line in summary:
-            table.add_row(line)
-        return table
-    table = Table(title=title, caption="\n".join(summary))
-    table.add_column("task")
-    table.add_column("attack")
-    for epsilon in rows[0][2]:
-        table.add_column(f"ε = {epsilon}", justify="right")
-    for task, label, accuracy in rows:
-        table.add_row(task, label, *(f"{100 * value:.1f} %" for value in accuracy.values()))
-    return table
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

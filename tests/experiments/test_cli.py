@@ -67,7 +67,7 @@ def test_every_command_has_help_seed_and_device(cli, name):
         (["train", "--out", "r", "--hidden", "9" * 5, "9" * 5, "9" * 6], "do not fit into memory"),
         (["evaluate"], "required: RUN"),
         (["evaluate", "nothing"], "found no config.json in it"),
-        (["evaluate", "nothing", "--epsilons", "0", "1.5"], "--epsilons: expected a number in [0, 1], got '1.5'"),
+        (["evaluate", "nothing", "--epsilons", "0", "1.5"], "--epsilons: expected L∞ radii in [0, 1]"),
         (["verify", "--device", "cuda"], "--device: expected cpu"),
     ],
 )
@@ -355,3 +355,37 @@ def test_as_a_process(process):
     out, err = running.communicate(timeout=120)
     assert running.returncode == 2 and out == ""
     assert err.startswith("pyro-avae: error: argument --steps: expected an integer") and len(err.splitlines()) == 1
+
+
+def test_self_supervised_post_training_starts_from_a_run_and_needs_no_data(cli, refused, tmp_path, monkeypatch):
+    """The data set is gone, and the decoder is bit for bit that of the run."""
+    vae = tmp_path / "vae"
+    assert cli(*RUN, "--method", "vae", "--out", vae).status == 0
+    monkeypatch.setattr("pyro_avae.data.registry.DATASETS", {})
+    ss = tmp_path / "ss"
+    words = ["--method", "avae-ss", "--from", vae, "--steps", "5", "--lr", "0.01", "--no-progress"]
+    assert cli("train", *words, "--out", ss).status == 0
+    (trained, guide, settings), (original, before, _) = pyro_avae.load(ss), pyro_avae.load(vae)
+    assert settings.latent_dim == 4 and settings.dataset == "color-digits" and settings.start_from == str(vae)
+    for name, tensor in original.observation.state_dict().items():
+        assert torch.equal(trained.observation.state_dict()[name], tensor)
+    moved = [not torch.equal(a, b) for a, b in zip(guide.parameters(), before.parameters(), strict=True)]
+    assert all(moved)
+    assert "steps" in cli("train", "--out", ss, "--resume").out  # already finished, the first run no longer needed
+    assert refused("train", *words[:2], "--steps", "5", "--out", tmp_path / "x") == (
+        "--from: the method avae-ss trains on no data; give the trained run it starts from"
+    )
+    assert "expected the folder of a run" in refused("train", *words[:2], "--from", tmp_path, "--out", tmp_path / "x")
+    other = refused("train", *words, "--latent-dim", "3", "--out", tmp_path / "x")
+    assert other.startswith("--from: ") and "the checkpoint has" in other
+    assert not (tmp_path / "x").exists()
+
+
+def test_any_method_may_start_from_a_run(cli, tmp_path):
+    vae, avae = tmp_path / "vae", tmp_path / "avae"
+    assert cli(*RUN, "--method", "vae", "--out", vae).status == 0
+    words = ["--dataset", "color-digits", "--limit", "40", "--steps", "1", "--lr", "1e-9", "--no-progress"]
+    assert cli("train", *words, "--from", vae, "--method", "avae", "--out", avae).status == 0
+    (model, _, _), (started, _, _) = pyro_avae.load(avae), pyro_avae.load(vae)
+    for name, tensor in started.observation.state_dict().items():
+        torch.testing.assert_close(model.observation.state_dict()[name], tensor, rtol=0, atol=1e-7)

@@ -1,0 +1,85 @@
+"""One run's evaluation as a table for a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+__all__ = ["evaluation_table"]
+
+# What is shown of a task's accuracies: key without the norm's suffix, and label.
+_ROWS = (
+    ("accuracy", "PGD"),
+    ("balanced_accuracy", "PGD, balanced"),
+    ("accuracy_noise", "noise"),
+    ("accuracy_transfer", "transfer"),
+    ("accuracy_autoattack", "AutoAttack"),
+)
+_NORMS = (("", "ε"), ("_l2", "L2"))
+
+
+def evaluation_table(document: Mapping[str, Any]) -> Table:
+    """The accuracies, a row for each task and attack, and the rest as a caption; without labels, the rest alone."""
+    title = f"{document['method']} on {document['dataset']}, {document['steps']} steps"
+    tasks, caption = document["tasks"], [*_measures(document), *_remarks(document)]
+    if not tasks:
+        table = Table("no labels: no probe, no attack" if not document["tasks_skipped"] else "no task", title=title)
+        for line in caption:
+            table.add_row(line)
+        return table
+    table = Table(title=f"{title}: accuracy in %", caption="\n".join(caption))
+    for name in ("task", "majority", "attack"):
+        table.add_column(name, justify="right" if name == "majority" else "left", no_wrap=name != "majority")
+    first = next(iter(tasks.values()))
+    radii = [(suffix, radius) for suffix, _ in _NORMS for radius in first.get(f"accuracy{suffix}", {})]
+    for suffix, radius in radii:
+        table.add_column(f"{dict(_NORMS)[suffix]} {float(radius):g}", justify="right", no_wrap=True)
+    for task, measured in tasks.items():
+        for place, (key, label) in enumerate(row for row in _ROWS if row[0] in measured):
+            values = [measured[f"{key}{suffix}"][radius] for suffix, radius in radii]
+            head = (task, _share(measured["majority"])) if place == 0 else ("", "")
+            table.add_row(*head, label, *map(_share, values))
+        table.add_section()
+    return table
+
+
+def _measures(document: Mapping[str, Any]) -> list[str]:
+    bound = "  ".join(f"{name} {_number(value)}" for name, value in document["bound"].items())
+    return [
+        f"MSE {_number(document['mse'], 5)} ({_number(document['mse_255'], 1)} on 0-255)",
+        f"bound, nats per image: {bound}",
+        f"log p(x) {_number(document['log_likelihood'])}, PSIS k̂ {_number(document['psis_khat']['median'])} (median)",
+    ]
+
+
+def _remarks(document: Mapping[str, Any]) -> list[str]:
+    """Whether the attack can be believed, task by task where not, and what was left out."""
+    checks = {task: measured["gradient_masking"] for task, measured in document["tasks"].items()}
+    lines = []
+    for task, check in checks.items():
+        if not check["at_or_below_chance"]:
+            lines.append(
+                f"{task}: gradient masking suspected, PGD leaves {_percent(check['accuracy']['pgd'])} at"
+                f" ε = {check['epsilon']} where chance is {_percent(check['chance'])}"
+            )
+        for entry in check["stronger_than_pgd"]:
+            lines.append(
+                f"{task}: gradient masking suspected, {entry['attack']} leaves {_percent(entry['accuracy'])} and PGD"
+                f" {_percent(entry['pgd'])} at {entry['norm']} ε = {entry['epsilon']}"
+            )
+    if checks and not lines:
+        epsilon = next(iter(checks.values()))["epsilon"]
+        lines.append(f"gradient masking: none seen (chance or below at ε = {epsilon}, PGD strongest of its baselines)")
+    return [*lines, *(f"{task}: left out, {reason}" for task, reason in document["tasks_skipped"].items())]
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _percent(value: float) -> str:
+    return f"{_share(value)} %"
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
