@@ -2,116 +2,23 @@
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch import Tensor, nn
 
 from pyro_avae import AVAE_ELBO
 from pyro_avae.errors import InputError
+from pyro_avae.experiments.cases import Case, cases
 from pyro_avae.experiments.options import reader
 from pyro_avae.experiments.theorems import Identity, theorems
-from pyro_avae.guides import AmortizedGuide, AVAEGuide, LinearEncoder
 from pyro_avae.linear_gaussian import verify_bound
-from pyro_avae.models import VAE, ExtendedVAE, Gaussian
 from pyro_avae.runs.kinds import Integer
 
-__all__ = ["Case", "Pair", "add_arguments", "cases", "check_cases", "print_checks", "run"]
-
-
-class Pair(NamedTuple):
-    """A model and a guide of float64 parameters."""
-
-    model: nn.Module
-    guide: nn.Module
-
-
-@dataclass(frozen=True)
-class Case:
-    """One row of Monte Carlo checks: a pair of given sizes."""
-
-    label: str
-    data_dim: int
-    latent_dim: int
-    build: Callable[["Case"], Pair]
-    full_covariance: bool = False
-
-    @property
-    def name(self) -> str:
-        """What the table calls the row."""
-        covariance = "full" if self.full_covariance else "diagonal"
-        return f"{self.label}, D={self.data_dim}, L={self.latent_dim}, {covariance} covariance"
-
-    def decoder(self) -> nn.Module:
-        """A linear decoder with weights of order 1, so that every term of the bound matters."""
-        decoder = nn.Linear(self.latent_dim, self.data_dim)
-        nn.init.normal_(decoder.weight, std=self.latent_dim**-0.5)
-        return decoder
-
-    def encoder(self) -> nn.Module:
-        """A linear encoder, its covariance away from the identity."""
-        encoder = LinearEncoder(self.data_dim, self.latent_dim, full_covariance=self.full_covariance)
-        nn.init.normal_(encoder.log_scale, mean=-0.5, std=0.2)
-        if encoder.lower is not None:
-            nn.init.normal_(encoder.lower, std=0.3)
-        return encoder
-
-
-def _vae(case: Case) -> Pair:
-    return Pair(
-        VAE(case.decoder(), latent_dim=case.latent_dim, obs_variance=0.5),
-        AmortizedGuide(case.encoder()),
-    )
-
-
-def _avae(
-    view: str, gradient: str, *, num_views: int = 1, rho: str = "one", learned: bool = False
-) -> Callable[[Case], Pair]:
-    """Builds the AVAE pairs, which differ in these options only."""
-
-    def build(case: Case) -> Pair:
-        rhos: dict[str, float | Tensor | str] = {
-            "one": 0.8,
-            "per dimension": torch.linspace(-0.5, 0.9, case.latent_dim, dtype=torch.float64),
-            "learned": "learned",
-        }
-        model = ExtendedVAE(
-            case.decoder(),
-            latent_dim=case.latent_dim,
-            rho=rhos[rho],
-            likelihood=Gaussian(obs_variance=0.5, learned=learned),
-            num_views=num_views,
-        )
-        return Pair(model, AVAEGuide(case.encoder(), model, view=view, gradient=gradient))  # type: ignore[arg-type]
-
-    return build
-
-
-def cases() -> Iterator[Case]:
-    """Every case of the table: each method at one size, then the sizes and covariances."""
-    methods = {
-        "VAE": _vae,
-        "AVAE, sampled view, through z": _avae("sample", "through_z"),
-        "AVAE, sampled view, cut": _avae("sample", "cut"),
-        "AVAE, mean view, through z": _avae("mean", "through_z"),
-        "AVAE, mean view, cut": _avae("mean", "cut"),
-        "AVAE, rho per dimension": _avae("sample", "through_z", rho="per dimension"),
-        "AVAE, rho and variance learned": _avae("sample", "through_z", rho="learned", learned=True),
-        "AVAE, chain of 3, through z": _avae("sample", "through_z", num_views=3),
-        "AVAE, chain of 3, cut": _avae("sample", "cut", num_views=3),
-    }
-    for label, build in methods.items():
-        for full in (False, True):
-            yield Case(label, 5, 2, build, full_covariance=full)
-    for data_dim, latent_dim in ((1, 1), (2, 1), (20, 5)):
-        for label in ("VAE", "AVAE, sampled view, through z"):
-            for full in (False, True):
-                yield Case(label, data_dim, latent_dim, methods[label], full_covariance=full)
+__all__ = ["add_arguments", "check_cases", "print_checks", "run"]
 
 
 class CheckedCase(NamedTuple):

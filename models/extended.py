@@ -27,8 +27,9 @@ class ExtendedVAE(VAE):
         z_smooth ~ p_rho(z_smooth | z)           # with a second branch, and so on
 
     Branches are independent given z. Summing out ``z_aux`` gives the plain VAE back, for every coupling that leaves
-    N(0, I) invariant: rho is a choice of the approximation, not of the generative model. The factor :math:`u(\tilde x)` is 1 and has no site. With
-    ``rho=0`` the bound is the VAE's minus KL(q(z'|x~) || N(0, I)), not the VAE's.
+    N(0, I) invariant: rho is a choice of the approximation, not of the generative model. The factor
+    :math:`u(\tilde x)` is 1 and has no site. With ``rho=0`` the bound is the VAE's minus KL(q(z'|x~) || N(0, I)), not
+    the VAE's.
 
     Args:
         decoder: see :class:`~pyro_avae.models.VAE`.

@@ -8,9 +8,9 @@ from pyro_avae.errors import InputError
 from pyro_avae.experiments.defaults import settings_for
 from pyro_avae.experiments.methods import METHODS, build, builder_of
 from pyro_avae.experiments.parts import LIKELIHOODS
-from pyro_avae.guides import AmortizedGuide, AVAEGuide
-from pyro_avae.models import VAE, ExtendedVAE
-from pyro_avae.runs.settings import Settings
+from pyro_avae.guides import AmortizedGuide, AVAEGuide, SelfSupervisedGuide
+from pyro_avae.models import VAE, ExtendedVAE, SelfSupervisedVAE
+from pyro_avae.runs.settings import Settings, setting_infos
 from pyro_avae.runs.triple import as_triple, import_builder
 
 SMALL = {"hidden": (8,), "latent_dim": 3, "image_shape": (1, 4, 4)}
@@ -25,7 +25,12 @@ def x(count=6):
     [
         ("vae", VAE, AmortizedGuide, {"x", "z"}),
         ("beta-vae", VAE, AmortizedGuide, {"x", "z"}),
+        ("noise-vae", VAE, AmortizedGuide, {"x", "z"}),
         ("avae", ExtendedVAE, AVAEGuide, {"x", "z", "z_aux"}),
+        ("avae-mean", ExtendedVAE, AVAEGuide, {"x", "z", "z_aux"}),
+        ("avae-ss", SelfSupervisedVAE, SelfSupervisedGuide, {"z", "z_aux"}),
+        ("se", ExtendedVAE, AVAEGuide, {"x", "z", "z_smooth"}),
+        ("se-avae", ExtendedVAE, AVAEGuide, {"x", "z", "z_aux", "z_smooth"}),
     ],
 )
 def test_each_method_is_its_parts(method, target, guide, sites):
@@ -35,27 +40,52 @@ def test_each_method_is_its_parts(method, target, guide, sites):
 
 
 def test_no_method_goes_untested():
-    assert set(METHODS) == {"vae", "beta-vae", "avae"}
+    assert set(METHODS) == {"vae", "beta-vae", "noise-vae", "avae", "avae-mean", "avae-ss", "se", "se-avae"}
 
 
-@pytest.mark.parametrize("method", ["beta-vae", "avae"])
-def test_beta_weights_the_kl_terms_and_nothing_else(method):
-    settings = Settings(method=method, beta=2.5, num_views=2 if method == "avae" else 1, **SMALL)
-    model, guide, elbo = build(settings)
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"vae"}))
+def test_weights_reach_their_terms_and_nothing_else(method):
+    further = {"avae", "avae-mean", "avae-ss", "se", "se-avae"}
+    options = {"num_views": 2, "consistency_weight": 0.5} if method in further else {}
+    model, guide, elbo = build(Settings(method=method, beta=2.5, **options, **SMALL))
     torch.manual_seed(1)
     weighted = elbo.terms(model, guide, x())
     torch.manual_seed(1)
     plain = AVAE_ELBO().terms(model, guide, x())
     for name, term in plain.items():
-        torch.testing.assert_close(weighted[name], (1.0 if name == "x" else 2.5) * term)
-    assert ("z_aux_2" in plain) == (method == "avae")
+        torch.testing.assert_close(weighted[name], {"x": 1.0, "z": 2.5}.get(name, 0.5) * term)
+    assert any(name.endswith("_2") for name in plain) == (method in further)
+
+
+def test_a_method_refuses_what_it_has_no_use_for_and_knows_the_names():
+    names = set(setting_infos())
+    for method in METHODS.values():
+        assert set(method.unused) <= names and set(method.defaults) <= names
+        assert not set(method.unused) & set(method.defaults)
+
+
+@pytest.mark.parametrize(
+    ("settings", "coupling", "joint"),
+    [
+        ({"coupling": "factorised"}, "FixedRho", "FactorisedJoint"),
+        ({"coupling": "optimal"}, "FixedRho", "OptimalJoint"),
+        ({"coupling": "pairwise", "gamma": 3.0}, "PairwisePrior", "OptimalJoint"),
+        ({"coupling": "factorised", "rho": "natural"}, "NaturalRho", "FactorisedJoint"),
+        ({"coupling": "optimal", "rho": "learned-per-dimension"}, "LearnedRho", "OptimalJoint"),
+    ],
+)
+def test_the_smooth_encoder_takes_its_coupling_by_name(settings, coupling, joint):
+    model, guide, _ = build(Settings(method="se", epsilon=0.2, attack_steps=3, **settings, **SMALL))
+    assert type(model.coupling).__name__ == coupling and type(guide.joints["smooth"]).__name__ == joint
+    assert guide.views["smooth"].epsilon == 0.2 and guide.views["smooth"].steps == 3
+    assert getattr(model.coupling, "gamma", 3.0) == 3.0
 
 
 def test_settings_reach_their_parts():
     settings = Settings(method="avae", rho=-0.3, obs_variance=0.07, view="mean", gradient="cut", num_views=3, **SMALL)
     model, guide, _ = build(settings)
     assert model.coupling.rho == -0.3 and model.num_views == 3 and model.latent_dim == 3
-    assert guide.view.gradient == "cut" and type(guide.view).__name__ == "DecoderMean"
+    assert guide.views["aux"].gradient == "cut" and type(guide.views["aux"]).__name__ == "DecoderMean"
     assert float(model.observe(torch.zeros(2, 3)).variance.flatten()[0].detach()) == pytest.approx(0.07)
     assert model.decode(torch.zeros(2, 3)).shape == (2, 1, 4, 4)
 
@@ -82,15 +112,26 @@ def test_a_learned_variance_is_a_parameter():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "vea"}, "method: expected one of vae, beta-vae, avae or module:function, got 'vea'"),
+        (
+            {"method": "vea"},
+            "method: expected one of vae, beta-vae, noise-vae, avae, avae-mean, avae-ss, se, se-avae or module:function, got 'vea'",
+        ),
         (
             {"likelihood": "cauchy"},
             "likelihood: expected one of gaussian, gaussian-learned, bernoulli, continuous-bern",
         ),
-        ({"architecture": "conv"}, "architecture: expected one of mlp, got 'conv'"),
+        ({"architecture": "tree"}, "architecture: expected one of mlp, conv, got 'tree'"),
+        ({"method": "se", "coupling": "tight"}, "coupling: expected one of factorised, optimal, pairwise, got 'tight'"),
+        (
+            {"method": "se-avae", "coupling": "pairwise"},
+            "rho: expected couplings that keep one prior of z, got priors of scale",
+        ),
         ({"view": "twice"}, "view: expected one of"),
         ({"gradient": "around"}, "gradient: expected None, 'through_z', 'cut', got 'around'"),
-        ({"rho": "natural"}, "rho: expected a number in (-1, 1) or 'learned', got 'natural'"),
+        (
+            {"rho": "best"},
+            "rho: expected a number in (-1, 1) or 'learned' or 'learned-per-dimension' or 'natural', got",
+        ),
         ({"method": "vae", "beta": 2.0}, "beta: expected 1, this method weights no term, got 2.0; use beta-vae"),
     ],
 )
