@@ -6,12 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pyro_avae.guides.gaussian_head import gaussian_head
 from pyro_avae.networks import mlp
+from pyro_avae.normalization import Normalization
 
 __all__ = ["LinearEncoder", "MLPEncoder"]
-
-#: Largest |log variance| an encoder gives out: exp(+-20/2) neither overflows nor vanishes in float32.
-_LOG_VARIANCE_BOUND = 20.0
 
 
 class MLPEncoder(nn.Module):
@@ -23,6 +22,11 @@ class MLPEncoder(nn.Module):
         event_shape: shape of an image, e.g. ``(3, 28, 28)``.
         latent_dim: L.
         hidden: widths of the hidden layers.
+        normalization: of the hidden layers, before the ReLU: ``"none"``, ``"batch"``, ``"layer"``, ``"group"`` or a
+            :class:`~pyro_avae.normalization.Normalization`.
+
+    Raises:
+        InputError: a ``normalization`` that does not exist.
 
     Example:
         >>> loc, scale = MLPEncoder((1, 4, 4), 2, hidden=[8])(torch.zeros(3, 1, 4, 4))
@@ -36,15 +40,14 @@ class MLPEncoder(nn.Module):
         latent_dim: int,
         *,
         hidden: Sequence[int] = (200, 200, 200, 200),
+        normalization: str | Normalization = "none",
     ) -> None:
         super().__init__()
-        self.layers = mlp([math.prod(event_shape), *hidden, 2 * latent_dim])
+        self.layers = mlp([math.prod(event_shape), *hidden, 2 * latent_dim], normalization=normalization)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, *event)`` to ``(loc, scale)``, both ``(B, L)``; scale is a standard deviation."""
-        loc, raw = self.layers(x.flatten(1)).chunk(2, dim=-1)
-        log_variance = _LOG_VARIANCE_BOUND * torch.tanh(raw / _LOG_VARIANCE_BOUND)
-        return loc, (0.5 * log_variance).exp()
+        return gaussian_head(self.layers(x.flatten(1)))
 
 
 class LinearEncoder(nn.Module):

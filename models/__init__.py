@@ -1,5 +1,6 @@
 """Targets: Pyro models, and the decoders and likelihoods they are made of."""
 
+from pyro_avae.models.conv_decoder import ConvDecoder
 from pyro_avae.models.decoders import MLPDecoder
 from pyro_avae.models.extended import ExtendedVAE
 from pyro_avae.models.likelihoods import Gaussian, bernoulli, continuous_bernoulli
@@ -10,6 +11,7 @@ from pyro_avae.models.vae import VAE
 __all__ = [
     "PPCA",
     "VAE",
+    "ConvDecoder",
     "ExtendedVAE",
     "Gaussian",
     "MLPDecoder",

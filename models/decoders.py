@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_avae.networks import mlp
+from pyro_avae.normalization import Normalization
 
 __all__ = ["MLPDecoder"]
 
@@ -18,7 +19,12 @@ class MLPDecoder(nn.Module):
         latent_dim: L.
         event_shape: shape of an image, e.g. ``(3, 28, 28)``.
         hidden: widths of the hidden layers.
+        normalization: of the hidden layers, before the ReLU: ``"none"``, ``"batch"``, ``"layer"``, ``"group"`` or a
+            :class:`~pyro_avae.normalization.Normalization`.
         output: applied to the last layer; ``torch.sigmoid`` for means in [0, 1], ``None`` for logits.
+
+    Raises:
+        InputError: a ``normalization`` that does not exist.
 
     Example:
         >>> MLPDecoder(2, (1, 4, 4), hidden=[8])(torch.zeros(3, 2)).shape
@@ -31,11 +37,12 @@ class MLPDecoder(nn.Module):
         event_shape: Sequence[int],
         *,
         hidden: Sequence[int] = (200, 200, 200, 200),
+        normalization: str | Normalization = "none",
         output: Callable[[Tensor], Tensor] | None = torch.sigmoid,
     ) -> None:
         super().__init__()
         self.event_shape = tuple(event_shape)
-        self.layers = mlp([latent_dim, *hidden, math.prod(self.event_shape)])
+        self.layers = mlp([latent_dim, *hidden, math.prod(self.event_shape)], normalization=normalization)
         self.output = output
 
     def forward(self, z: Tensor) -> Tensor:
