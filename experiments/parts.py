@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_avae.errors import InputError, shown_value
-from pyro_avae.guides import MLPEncoder
-from pyro_avae.models import Gaussian, MLPDecoder, bernoulli, continuous_bernoulli
+from pyro_avae.guides import ConvEncoder, MLPEncoder
+from pyro_avae.models import ConvDecoder, Gaussian, MLPDecoder, bernoulli, continuous_bernoulli
 from pyro_avae.models.observation import Likelihood
 from pyro_avae.runs.settings import Settings
 
@@ -44,8 +44,16 @@ LIKELIHOODS: Mapping[str, LikelihoodPart] = {
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "mlp": Architecture(
-        encoder=lambda s: MLPEncoder(s.image_shape, s.latent_dim, hidden=s.hidden),
-        decoder=lambda s, output: MLPDecoder(s.latent_dim, s.image_shape, hidden=s.hidden, output=output),
+        encoder=lambda s: MLPEncoder(s.image_shape, s.latent_dim, hidden=s.hidden, normalization=s.normalization),
+        decoder=lambda s, output: MLPDecoder(
+            s.latent_dim, s.image_shape, hidden=s.hidden, normalization=s.normalization, output=output
+        ),
+    ),
+    "conv": Architecture(
+        encoder=lambda s: ConvEncoder(s.image_shape, s.latent_dim, normalization=s.normalization),
+        decoder=lambda s, output: ConvDecoder(
+            s.latent_dim, s.image_shape, normalization=s.normalization, output=output
+        ),
     ),
 }
 
