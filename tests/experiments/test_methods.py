@@ -114,7 +114,7 @@ def test_a_learned_variance_is_a_parameter():
     [
         (
             {"method": "vea"},
-            "method: expected one of vae, beta-vae, noise-vae, avae, avae-mean, avae-ss, se, se-avae or module:function, got 'vea'",
+            "method: expected one of vae, beta-vae, noise-vae, avae, avae-mean, avae-ss, se, se-avae or",
         ),
         (
             {"likelihood": "cauchy"},
