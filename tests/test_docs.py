@@ -1,0 +1,71 @@
+"""The code of the how-to runs from top to bottom, and its commands are commands."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyro_avae.experiments.cli import main
+from pyro_avae.experiments.methods import Method
+from pyro_avae.runs.settings import Settings
+
+HOW_TO = (Path(__file__).resolve().parent.parent / "docs" / "own-method.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", HOW_TO, flags=re.DOTALL)
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """The folder with the file that the first block says to save."""
+    (tmp_path / "blurred.py").write_text(blocks("python")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("blurred", None)
+
+
+def test_the_code_runs_and_the_check_passes(own_module, capsys):
+    assert blocks("python")[0].startswith("# blurred.py")
+    namespace = {}
+    for block in blocks("python")[1:]:
+        exec(compile(block, "own-method.md", "exec"), namespace)
+    assert namespace["check"].passed and "passed: |z|" in capsys.readouterr().out
+    method = namespace["METHODS"]["blurred"]
+    assert isinstance(method, Method)
+    settings = Settings(method="blurred", hidden=(8,), latent_dim=3, image_shape=(1, 4, 4), consistency_weight=0.5)
+    model = method.target(settings)
+    guide = method.guide(settings, model)
+    assert set(method.elbo(settings).terms(model, guide, namespace["torch"].rand(4, 1, 4, 4))) == {
+        "x",
+        "z",
+        "z_blurred",
+    }
+
+
+def test_the_hidden_noise_that_it_warns_of_is_refused(own_module):
+    from pyro_avae.errors import InputError
+
+    hidden = blocks("python")[0].replace(
+        "return auxiliary(name, dist.Normal(smooth, self.scale).to_event(3))",
+        "import torch; return auxiliary(name, dist.Delta(smooth + 0.1 * torch.randn_like(smooth), event_dim=3))",
+    )
+    (own_module / "blurred.py").write_text(hidden)
+    with pytest.raises(InputError, match="random"):
+        exec(compile(blocks("python")[1], "own-method.md", "exec"), {})
+
+
+def test_the_commands_train_evaluate_and_report_it(own_module, capsys):
+    lines = [line.split()[1:] for line in blocks("bash")[0].splitlines()]
+    assert [line[0] for line in lines] == ["train", "evaluate", "report"]
+    small = {
+        "train": ["--hidden", "8", "--latent-dim", "3", "--limit", "60", "--no-progress"],
+        "evaluate": ["--limit", "10", "--steps", "1", "--restarts", "1", "--no-progress"],
+        "report": [],
+    }
+    for words in lines:
+        words = ["3" if word == "500" else word for word in words]
+        assert main([*words, *small[words[0]]]) == 0, capsys.readouterr().err
+    assert (own_module / "report.html").is_file()
