@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
             progress=report,
         )
     if other is not None:
-        result["attack"]["transfer"] |= {"from": str(args.transfer_from), **_origin(other)}
+        result["attack"]["transfer"]["from"] = {"run": str(args.transfer_from), **_origin(other)}
     document = write_evaluation(folder, loaded, result)
     Console().print(evaluation_table(document))
     print(f"written to {shown(folder.evaluation)}")

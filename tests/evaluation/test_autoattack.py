@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
-from pyro_avae.evaluation import Classifier, autoattack, frozen, pgd
+from pyro_avae.evaluation import L2, Classifier, autoattack, frozen, pgd
 from pyro_avae.evaluation.autoattack import autoattack_parts
 
 pytest.importorskip("torchattacks", reason="the extra `attacks` is not installed")
@@ -52,6 +52,19 @@ def test_it_is_at_least_as_strong_as_pgd(digit_classifier: Classifier, trained) 
     with torch.no_grad():
         still = digit_classifier(strong.adversarial).argmax(-1) == labels["digit"]
     assert torch.equal(still & (digit_classifier(x).argmax(-1) == labels["digit"]), strong.correct)
+
+
+def test_l2_reaches_the_exact_worst_case_inside_the_box() -> None:
+    weight = torch.randn(16)
+    x = 0.5 + 0.05 * torch.randn(40, 1, 4, 4).clamp(-3, 3)
+    classifier = Linear(weight, float(-0.5 * weight.sum()))
+    labels = classifier(x).argmax(-1).detach()
+    margin = (x.flatten(1) @ weight + classifier.bias).detach().abs() - 0.05 * float(weight.norm())
+    clear = margin.abs() > 0.001 * float(weight.norm())  # a fiftieth of the radius
+    result = autoattack(classifier, x, labels, 0.05, num_classes=2, ball=L2, queries=20)
+    assert torch.equal(result.correct[clear], (margin > 0)[clear])
+    assert 0 < int(result.correct.sum()) < 40
+    assert float((result.adversarial - x).flatten(1).norm(dim=1).max()) <= 0.05 + 1e-6
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 4, 12])
