@@ -143,8 +143,6 @@ def _accuracy(network: nn.Module, data: "ImageData", task: str) -> float:
 class _Inception(nn.Module):
     """Inception-v3 of torch-fidelity for images in [0, 1] of one or three channels."""
 
-    num_features = 2048  # read by torchmetrics, which would otherwise try a random image
-
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network

@@ -61,7 +61,7 @@ def test_two_scales_weigh_contrast_of_the_finer_and_all_of_the_coarser():
     torch.testing.assert_close(ms_ssim(a, b)[0], expected, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize(("side", "scales"), [(11, 1), (21, 1), (22, 2), (44, 3), (99, 4), (175, 4), (176, 5)])
+@pytest.mark.parametrize(("side", "scales"), [(11, 1), (21, 1), (22, 2), (44, 3), (98, 3), (99, 4), (175, 4), (176, 5)])
 def test_the_scales_grow_with_the_image_and_torchmetrics_takes_them(side, scales):
     settings = ms_ssim_settings((1, side, side + 3))
     assert settings["scales"] == scales == len(settings["exponents"])

@@ -41,19 +41,19 @@ def exact_margin(r, scale):
     return shift / size, slope * size
 
 
-@pytest.mark.parametrize("scale", [0.1, 0.3])
+@pytest.mark.parametrize("scale", [0.1, 0.4])
 def test_a_linear_pair_has_its_exact_margin(scale):
     model, guide = linear_pair(scale=scale)
     exact, slope = exact_margin(0.5, scale)
     assert 0.1 < exact < 0.4  # within the pixels from the middle
-    x = torch.full((8, 6), 0.5, dtype=torch.float64)
-    samples = 4000
+    x = torch.full((3, 6), 0.5, dtype=torch.float64)
+    samples = 20_000
     result = robustness_margin(
         model, guide, x, r=0.5, max_radius=1.0, restarts=1, num_samples=samples, bisections=12, seed=3
     )
     # 4 standard errors of the probability (0.5 / sqrt(S)) through the slope; 0.1 % for the direction, 2^-12 the grid
     tolerance = 4 * 0.5 / math.sqrt(samples) / abs(slope) + 1e-3 * exact + 2**-12
-    assert tolerance < 0.1 * exact
+    assert tolerance < 0.12 * exact  # at 0.4, one noise instead of two would be 40 % off
     for margin in result["margins"]:
         assert margin == pytest.approx(exact, abs=tolerance)
     assert result["fraction_at_limit"] == result["fraction_zero"] == 0.0
@@ -71,12 +71,22 @@ def test_without_posterior_noise_the_margin_is_a_ratio():
 
 
 def test_the_pixels_bound_the_attack():
-    """At a corner that the gain points out of, only the other sign is left; within reach nothing breaks the image."""
+    """At a corner a change along the gain moves the pixels of one set, one against it the others: the larger counts."""
     model, guide = linear_pair(scale=1e-6)
-    x = torch.where(GAIN > 0, 1.0, 0.0).double()[None]
-    r = 0.99 * float(WEIGHT.norm() * GAIN.abs().sum())  # almost the whole cube away
-    result = robustness_margin(model, guide, x, r=r, max_radius=1.5, restarts=2, num_samples=4)
-    assert result["margins"] == [1.5] and result["fraction_at_limit"] == 1.0
+    along = torch.tensor([True, True, True, True, False, True])
+    x = torch.where(along == (GAIN > 0), 0.0, 1.0).double()[None]
+    r = 0.4
+    exact = r / float(WEIGHT.norm() * GAIN[along].norm())
+    result = robustness_margin(model, guide, x, r=r, max_radius=1.0, restarts=4, num_samples=4, bisections=10)
+    assert exact <= result["margins"][0] <= exact * 1.005 + 2**-10
+
+
+def test_what_nothing_breaks_counts_with_the_largest_radius():
+    model, guide = linear_pair(scale=1e-6)
+    x = torch.full((2, 6), 0.5, dtype=torch.float64)
+    r = 1.01 * 0.2 * float(WEIGHT.norm() * GAIN.norm())
+    result = robustness_margin(model, guide, x, r=r, max_radius=0.2, restarts=2, num_samples=4)
+    assert result["margins"] == [0.2, 0.2] and result["fraction_at_limit"] == 1.0
 
 
 def test_posterior_noise_alone_can_break_an_image():
