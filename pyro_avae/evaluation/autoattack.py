@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
 from pyro_avae.evaluation.attacks import PGDResult
-from pyro_avae.evaluation.ball import LINF, Ball
+from pyro_avae.evaluation.ball import L2, LINF, Ball
 from pyro_avae.evaluation.frozen import frozen
 from pyro_avae.randomness import isolated
 
@@ -33,6 +33,8 @@ AUTOATTACK_IMAGES = 1000
 _STEPS = 100
 _QUERIES = 5000
 _TARGETS = 9  # targeted attacks go for the nine most likely wrong classes, as published
+
+_SMALLEST_L2 = 10  # Square begins with tiles of a fifth of the height, and divides by their size
 
 
 def require_torchattacks() -> Any:
@@ -103,12 +105,17 @@ def autoattack(
         queries: queries of Square, 5000 as published.
 
     Raises:
-        InputError: where torchattacks is not installed, or images are not ``(B, C, H, W)``.
+        InputError: where torchattacks is not installed, or images are not ``(B, C, H, W)``, or too small for L2.
     """
     library = require_torchattacks()
     if x.ndim != 4:
         raise InputError(f"autoattack: expected images of shape (B, C, H, W), got {tuple(x.shape)}")
     predict = getattr(classifier, "predict", None) or _prediction(classifier)
+    if ball is L2 and min(x.shape[2:]) < _SMALLEST_L2:
+        raise InputError(
+            f"autoattack: expected images of at least {_SMALLEST_L2} x {_SMALLEST_L2} pixels in L2, got"
+            f" {x.shape[2]} x {x.shape[3]}; Square cannot tile smaller ones"
+        )
     with frozen(classifier), isolated(seed):
         correct = predict(x) == labels
         adversarial = x.clone()

@@ -55,8 +55,8 @@ def test_it_is_at_least_as_strong_as_pgd(digit_classifier: Classifier, trained) 
 
 
 def test_l2_reaches_the_exact_worst_case_inside_the_box() -> None:
-    weight = torch.randn(16)
-    x = 0.5 + 0.05 * torch.randn(40, 1, 4, 4).clamp(-3, 3)
+    weight = torch.randn(100)
+    x = 0.5 + 0.05 * torch.randn(40, 1, 10, 10).clamp(-3, 3)
     classifier = Linear(weight, float(-0.5 * weight.sum()))
     labels = classifier(x).argmax(-1).detach()
     margin = (x.flatten(1) @ weight + classifier.bias).detach().abs() - 0.05 * float(weight.norm())
@@ -65,6 +65,11 @@ def test_l2_reaches_the_exact_worst_case_inside_the_box() -> None:
     assert torch.equal(result.correct[clear], (margin > 0)[clear])
     assert 0 < int(result.correct.sum()) < 40
     assert float((result.adversarial - x).flatten(1).norm(dim=1).max()) <= 0.05 + 1e-6
+
+
+def test_l2_images_have_to_be_large_enough_for_square() -> None:
+    with pytest.raises(InputError, match=r"at least 10 x 10 pixels in L2, got 4 x 12"):
+        autoattack(nn.Flatten(), torch.rand(1, 1, 4, 12), torch.tensor([0]), 0.1, num_classes=4, ball=L2)
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 4, 12])
