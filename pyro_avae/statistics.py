@@ -53,8 +53,7 @@ def untouched_statistics(modules: Iterable[nn.Module], *, use: Statistics) -> It
     """
     if use not in ("batch", "running"):
         raise InputError(f"statistics: expected one of batch, running, got {shown_value(use)}")
-    found = (layer for module in modules for layer in statistics_layers(module) if layer.training)
-    layers = list(dict.fromkeys(found))
+    layers = [layer for module in modules for layer in statistics_layers(module) if layer.training]
     buffers = [dict(layer._buffers) for layer in layers]
     try:
         for layer in layers:

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from pyro_avae import AVAE_ELBO
 from pyro_avae.chain import iterated_reconstructions, run_chain
 from pyro_avae.data import load_dataset
 from pyro_avae.errors import InputError
 from pyro_avae.evaluation import Classifier, encode_split, evaluate, fit_probe, frozen, pgd
-from pyro_avae.guides import AmortizedGuide, ConvEncoder, MLPEncoder
-from pyro_avae.models import VAE, ConvDecoder, MLPDecoder
+from pyro_avae.guides import AmortizedGuide, AVAEGuide, ConvEncoder, MLPEncoder
+from pyro_avae.models import VAE, ConvDecoder, ExtendedVAE, MLPDecoder
 from pyro_avae.statistics import statistics_layers, untouched_statistics
 
 USES = ("batch", "running")
@@ -207,3 +208,18 @@ def test_evaluation_attacks_and_chain_leave_statistics_alone(pair):
         num_importance_samples=32,
     )
     assert again == first
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_training_step_updates_every_statistic_once_by_the_data_alone(use):
+    shape = (2, 8, 8)
+    encoder = ConvEncoder(shape, 3, channels=[4, 4], hidden=[8], normalization="batch")
+    decoder = ConvDecoder(3, shape, channels=[4, 4], hidden=[8], normalization="batch")
+    model = ExtendedVAE(decoder, latent_dim=3, num_views=2)
+    guide = AVAEGuide(encoder, model, statistics=use)
+    x, alone = torch.rand(16, *shape), copy.deepcopy(encoder)
+    alone(x)
+    AVAE_ELBO()(model, guide)(x).backward()
+    assert_same(statistics(alone), statistics(encoder))
+    for layer in statistics_layers(encoder) + statistics_layers(decoder):
+        assert int(layer.num_batches_tracked) == 1

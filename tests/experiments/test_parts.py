@@ -1,0 +1,53 @@
+"""Architectures and the settings they honour."""
+
+import pytest
+from torch import nn
+
+from pyro_avae.errors import InputError
+from pyro_avae.experiments.parts import ARCHITECTURES, encoder, observation
+from pyro_avae.guides import ConvEncoder, MLPEncoder
+from pyro_avae.models import ConvDecoder, MLPDecoder
+from pyro_avae.runs.settings import Settings
+
+KINDS = {"mlp": (MLPEncoder, MLPDecoder), "conv": (ConvEncoder, ConvDecoder)}
+
+
+def parts(**settings):
+    chosen = Settings(image_shape=(1, 8, 8), latent_dim=3, **settings)
+    return encoder(chosen), observation(chosen)[0]
+
+
+def test_every_architecture_is_tested_here():
+    assert set(KINDS) == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("name", "layers"), [("none", ()), ("batch", (nn.BatchNorm1d, nn.BatchNorm2d))])
+def test_encoder_and_decoder_honour_the_normalisation(architecture, name, layers):
+    made = parts(architecture=architecture, normalization=name)
+    for part, kind in zip(made, KINDS[architecture], strict=True):
+        assert isinstance(part, kind)
+        assert any("Norm" in type(layer).__name__ for layer in part.modules()) == bool(layers)
+        assert any(isinstance(layer, layers) for layer in part.modules()) == bool(layers)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_likelihood_decides_what_the_output_goes_through(architecture):
+    assert parts(architecture=architecture, likelihood="gaussian")[1].output is not None
+    assert parts(architecture=architecture, likelihood="bernoulli")[1].output is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"architecture": "cnn"}, "architecture: expected one of mlp, conv, got 'cnn'"),
+        (
+            {"normalization": "Batch"},
+            "normalization: expected one of none, batch, layer, group, or a Normalization, got",
+        ),
+        ({"architecture": "conv", "normalization": "x"}, "normalization: expected one of none, batch, layer, group"),
+    ],
+)
+def test_unknown_names_are_refused(settings, message):
+    with pytest.raises(InputError, match=rf"\A{message}"):
+        parts(**settings)
