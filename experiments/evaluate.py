@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate; returns the exit status."""
     device = as_device(args.device or default_device())
-    radii = _radii(args)
+    epsilons, epsilons_l2 = _radii(args)
     folder = RunFolder(args.run)
     if ":" in folder.read_settings().method:
         make_importable()
@@ -97,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
             loaded.model,  # type: ignore[arg-type]  # a user's own pair has to have what evaluation asks of it
             loaded.guide,  # type: ignore[arg-type]
             data,
-            **radii,
+            epsilons=epsilons,
+            epsilons_l2=epsilons_l2,
             attack=args.attack,
             transfer_from=None if other is None else (other.model, other.guide),  # type: ignore[arg-type]
             representation=args.representation,
@@ -116,16 +117,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _radii(args: argparse.Namespace) -> dict[str, list[float]]:
-    """The radii of each norm, as :func:`~pyro_avae.evaluation.evaluate` takes them."""
+def _radii(args: argparse.Namespace) -> tuple[list[float], list[float]]:
+    """The L∞ radii and the L2 radii."""
     if args.norm not in BALLS:
         raise InputError(f"--norm: expected {' or '.join(BALLS)}, got {args.norm!r}")
     if BALLS[args.norm] is LINF:
         check_radii("--epsilons", args.epsilons, LINF)
-        return {"epsilons": args.epsilons, "epsilons_l2": args.epsilons_l2}
+        return args.epsilons, args.epsilons_l2
     if args.epsilons_l2:
         raise InputError("--epsilons-l2: expected beside --norm linf, got it beside --norm l2; give one list of radii")
-    return {"epsilons": [0.0], "epsilons_l2": args.epsilons}  # the clean accuracy is that of every norm
+    return [0.0], args.epsilons  # the clean accuracy is that of every norm
 
 
 def _source(path: Path, loaded: LoadedRun, device: torch.device) -> LoadedRun:
