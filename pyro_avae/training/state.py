@@ -111,8 +111,9 @@ def watched(modules: Iterable[nn.Module]) -> dict[str, Tensor]:
         for part in module.modules():
             for name in ("rho", "obs_variance"):
                 value = getattr(part, name, None)
-                changes = isinstance(value, Tensor) and (value.requires_grad or isinstance(part, NaturalRho))
-                if changes and value.numel():
+                if not isinstance(value, Tensor) or not value.numel():
+                    continue
+                if value.requires_grad or isinstance(part, NaturalRho):
                     found[name] = value.detach().mean()
     return found
 

@@ -51,9 +51,11 @@ class SVIStep:
         self._elbo: Any = copy.copy(elbo)
         self._kl_warmup = kl_warmup
         if kl_warmup:
-            if not hasattr(elbo, "kl_weight"):
-                raise InputError(f"kl_warmup: expected an ELBO with kl_weight, such as AVAE_ELBO, got {type(elbo)}")
-            self._final_kl_weight = float(elbo.kl_weight)
+            if not hasattr(self._elbo, "kl_weight"):
+                raise InputError(
+                    f"kl_warmup: expected an ELBO with kl_weight, such as AVAE_ELBO, got {type(elbo).__name__}"
+                )
+            self._final_kl_weight = float(self._elbo.kl_weight)
             # A tensor, changed in place: no step has to be built anew, and the device is not waited for.
             self._elbo.kl_weight = torch.zeros((), device=device)
         self._caught: list[Any] = []

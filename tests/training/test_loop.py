@@ -215,7 +215,7 @@ def test_a_loss_that_is_not_finite_names_its_term(make_pair, images, tmp_path, s
     """The step and the term are those of the first bad step, though it is found at a later one."""
     model, guide = make_pair()
     calls = 0
-    forward = guide.view
+    forward = guide.views["aux"]
 
     def spoil(*args, **kwargs):
         nonlocal calls
