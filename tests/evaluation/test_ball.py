@@ -66,6 +66,11 @@ def test_the_margin_falls_by_epsilon_times_the_dual_norm_inside_the_box(ball: Ba
         assert result.correct.tolist() == [stands]
 
 
+def test_l2_projection_leaves_saturated_pixels_out_of_the_distance() -> None:
+    x = torch.tensor([[1.0, 0.25]])
+    assert torch.equal(L2.project(torch.tensor([[9.0, 0.5]]), x, 0.25), torch.tensor([[1.0, 0.5]]))
+
+
 def test_l2_pgd_gives_the_radius_of_saturated_pixels_to_the_others() -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(30, generator=generator, dtype=torch.float64)

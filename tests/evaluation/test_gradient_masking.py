@@ -110,4 +110,5 @@ def test_a_random_classifier_may_differ_by_chance() -> None:
             {"pgd": none}, {L2: {"pgd": pgd, "noise": noise}}, LINF, num_classes=2, is_random=is_random
         )
         assert [entry["attack"] for entry in found["stronger_than_pgd"]] == names
+        assert (found["at_or_below_chance"], found["passed"]) == (True, is_random)
         assert all(entry["norm"] == "L2" and entry["epsilon"] == 1.0 for entry in found["stronger_than_pgd"])
