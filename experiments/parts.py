@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from pyro_avae.convolutions import stage_channels
 from pyro_avae.errors import InputError, shown_value
 from pyro_avae.guides import ConvEncoder, MLPEncoder
 from pyro_avae.models import ConvDecoder, Gaussian, MLPDecoder, bernoulli, continuous_bernoulli
@@ -50,9 +51,19 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         ),
     ),
     "conv": Architecture(
-        encoder=lambda s: ConvEncoder(s.image_shape, s.latent_dim, normalization=s.normalization),
+        encoder=lambda s: ConvEncoder(
+            s.image_shape,
+            s.latent_dim,
+            channels=stage_channels(s.image_shape, first=s.channels),
+            normalization=s.normalization,
+        ),
+        # Half the encoder's channels, from the smallest map up.
         decoder=lambda s, output: ConvDecoder(
-            s.latent_dim, s.image_shape, normalization=s.normalization, output=output
+            s.latent_dim,
+            s.image_shape,
+            channels=stage_channels(s.image_shape, first=max(1, s.channels // 2))[::-1],
+            normalization=s.normalization,
+            output=output,
         ),
     ),
 }

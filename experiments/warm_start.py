@@ -21,6 +21,7 @@ _INHERITED = (
     "likelihood",
     "architecture",
     "hidden",
+    "channels",
     "normalization",
 )
 

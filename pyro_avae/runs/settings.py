@@ -94,6 +94,9 @@ class Settings:
     hidden: tuple[int, ...] = _setting(
         (200, 200, 200, 200), IntegerList(_WIDTH, 0, 100), "widths of the hidden layers of the architecture mlp"
     )
+    channels: int = _setting(
+        32, Integer(1, 4096), "channels of the architecture conv after its first convolution; the decoder has half"
+    )
     normalization: str = _setting("none", Text("a normalisation's name"), "of the layers: none, batch, layer, group")
     auxiliary_statistics: str = _setting(
         "batch",

@@ -51,3 +51,9 @@ def test_the_likelihood_decides_what_the_output_goes_through(architecture):
 def test_unknown_names_are_refused(settings, message):
     with pytest.raises(InputError, match=rf"\A{message}"):
         parts(**settings)
+
+
+def test_channels_are_those_of_the_first_convolution_and_the_decoder_has_half():
+    default, narrow = (parts(architecture="conv", **options) for options in ({}, {"channels": 6}))
+    assert default[0].convolutions[0].out_channels == 32 and default[1].convolutions[-1].in_channels == 16
+    assert narrow[0].convolutions[0].out_channels == 6 and narrow[1].convolutions[-1].in_channels == 3
