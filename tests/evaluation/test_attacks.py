@@ -157,3 +157,21 @@ def test_impossible_attacks_are_refused(change: dict, message: str) -> None:
     x = change.pop("x", torch.full((1, 2), 0.5))
     with pytest.raises(InputError, match=message):
         pgd(linear(torch.ones(2)), x, torch.tensor([0]), 0.1, **change)
+
+
+def test_targeted_restarts_reach_a_class_that_the_nearest_one_hides() -> None:
+    def classifier(x: Tensor) -> Tensor:
+        # Class 1 is ahead of class 2 from 0.495 upwards, and still below class 0 where the ball ends, at 0.595; class 2
+        # wins from 0.408 downwards.
+        a = x[:, 0] - 0.5
+        return 100.0 * torch.stack([torch.ones_like(a), 0.5 + 4.0 * a, 0.45 - 6.0 * a], -1)
+
+    x, labels = torch.full((200, 1), 0.5), torch.zeros(200, dtype=torch.long)
+
+    def left(epsilon: float, restarts: int) -> int:
+        return int(pgd(classifier, x, labels, epsilon, restarts=restarts, generator=seeded()).correct.sum())
+
+    assert left(0.09, 4) == 200, "no class wins in the smaller ball"
+    assert 60 < left(0.095, 1) < 140, "from its upper end, where half of the images start, g leads to class 1"
+    # Untargeted, an eighth would be unlucky three times; the third restart goes for class 2 from wherever it starts.
+    assert left(0.095, 3) == 0
