@@ -14,6 +14,7 @@ from pyro_avae.errors import InputError
 from pyro_avae.evaluation import ATTACKS, BALLS, LINF, REPRESENTATIONS, evaluate
 from pyro_avae.evaluation.ball import check_radii
 from pyro_avae.experiments.evaluation_table import evaluation_table
+from pyro_avae.experiments.further import add_further_arguments, further_measures
 from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.stage_bars import stage_bars
 from pyro_avae.experiments.train import make_importable
@@ -78,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=reader("--seed", Integer(0, 2**32 - 1)), default=0, metavar="N", help="of attacks and estimates"
     )
+    add_further_arguments(parser)
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
 
 
@@ -109,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             progress=report,
         )
+        pair: Any = (loaded.model, loaded.guide)
+        result |= further_measures(args, *pair, data, epsilons=epsilons, report=report)
     if other is not None:
         result["attack"]["transfer"]["from"] = {"run": str(args.transfer_from), **_origin(other)}
     document = write_evaluation(folder, loaded, result)

@@ -21,7 +21,7 @@ _NORMS = (("", "ε"), ("_l2", "L2"))
 def evaluation_table(document: Mapping[str, Any]) -> Table:
     """The accuracies, a row for each task and attack, and the rest as a caption; without labels, the rest alone."""
     title = f"{document['method']} on {document['dataset']}, {document['steps']} steps"
-    tasks, caption = document["tasks"], [*_measures(document), *_remarks(document)]
+    tasks, caption = document["tasks"], [*_measures(document), *_further(document), *_remarks(document)]
     if not tasks:
         table = Table("no labels: no probe, no attack" if not document["tasks_skipped"] else "no task", title=title)
         for line in caption:
@@ -50,6 +50,25 @@ def _measures(document: Mapping[str, Any]) -> list[str]:
         f"bound, nats per image: {bound}",
         f"log p(x) {_number(document['log_likelihood'])}, PSIS k̂ {_number(document['psis_khat']['median'])} (median)",
     ]
+
+
+def _further(document: Mapping[str, Any]) -> list[str]:
+    """What was measured because it was asked for."""
+    lines = []
+    if "fid" in document:
+        lines.append(f"FID {_number(document['fid']['fid'])} (features: {document['fid']['fid_features']})")
+    for radius, measured in document.get("latent_attack", {}).get("radii", {}).items():
+        divergence, similarity = (
+            measured[name]["worst_over_restarts"] for name in ("symmetric_kl", "ms_ssim_reconstruction")
+        )
+        lines.append(
+            f"latent attack, ε = {radius}: symmetric KL {_number(divergence)}, MS-SSIM of reconstructions"
+            f" {_number(similarity)} (worst restart)"
+        )
+    if "robustness_margin" in document:
+        found = document["robustness_margin"]
+        lines.append(f"r-robustness margin, r = {found['r']:g}: L2 {_number(found['margin']['mean'])} (mean, at most)")
+    return lines
 
 
 def _remarks(document: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +11,7 @@ from pyro_avae.evaluation.bound import bound_terms
 from pyro_avae.evaluation.features import batches
 from pyro_avae.evaluation.likelihood import log_likelihood, log_weights, psis_khat
 from pyro_avae.evaluation.pair import Guide, Model, device_of
+from pyro_avae.evaluation.plain import plain_number
 from pyro_avae.evaluation.reconstruction import squared_error
 from pyro_avae.evaluation.settings import EvaluationSettings
 from pyro_avae.randomness import isolated
@@ -42,10 +42,10 @@ def reconstruction_and_bound(model: Model, guide: Guide, test: Split, settings: 
                 report(done, total)
     sse = squared / total
     return {
-        "mse": _number(sse / pixels),
-        "mse_255": _number(255.0**2 * sse / pixels),
-        "sse": _number(sse),
-        "bound": {site: _number(value) for site, value in bound.items()},
+        "mse": plain_number(sse / pixels),
+        "mse_255": plain_number(255.0**2 * sse / pixels),
+        "sse": plain_number(sse),
+        "bound": {site: plain_number(value) for site, value in bound.items()},
     }
 
 
@@ -66,17 +66,11 @@ def likelihood(model: Model, guide: Guide, test: Split, settings: EvaluationSett
                 report(done, total)
     values, khat = torch.cat(estimates), torch.cat(khats)
     return {
-        "log_likelihood": _number(values.mean()),
+        "log_likelihood": plain_number(values.mean()),
         "psis_khat": {
-            "median": _number(khat.median()),
-            "max": _number(khat.max()),
+            "median": plain_number(khat.median()),
+            "max": plain_number(khat.max()),
             "fraction_above_0.7": float((~(khat <= 0.7)).double().mean()),
         },
         "importance_sampling": {"num_images": total, "num_samples": settings.num_importance_samples},
     }
-
-
-def _number(value: float | Tensor) -> float | None:
-    """A float that JSON can hold, or None."""
-    number = float(value)
-    return number if math.isfinite(number) else None

@@ -125,3 +125,25 @@ def test_the_table_says_what_cannot_be_believed():
 def test_without_a_task_the_table_still_says_why():
     table = evaluation_table({**DOCUMENT, "tasks": {}})
     assert [*table.columns[0].cells][-1] == "hat: left out, all 9 test labels are of class 0"
+
+
+def test_measures_that_are_asked_for(cli, run):
+    words = ("--fid", "--latent-attack", "--margin", "0.5", "--images", "4", "--epsilons", "0", "0.1")
+    status, out, _ = cli("evaluate", run, *words, "--restarts", "1", *QUICK)
+    assert status == 0
+    document = evaluated(run)
+    assert list(document["latent_attack"]["radii"]) == ["0.1"] and document["latent_attack"]["num_images"] == 4
+    assert document["robustness_margin"]["r"] == 0.5 and len(document["robustness_margin"]["margins"]) == 4
+    assert document["fid"]["fid_features"].startswith("classifier trained on color-digits")
+    for words in ("FID ", "latent attack, ε = 0.1: symmetric KL", "r-robustness margin, r = 0.5"):
+        assert words in out
+    assert cli("evaluate", run, *QUICK).status == 0
+    assert not {"fid", "latent_attack", "robustness_margin"} & evaluated(run).keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(("--fid", "vgg"), "features: expected"), (("--margin", "0"), "--margin: expected a finite number above 0")],
+)
+def test_measures_that_do_not_exist(refused, run, words, message):
+    assert message in refused("evaluate", run, *words, *QUICK)
