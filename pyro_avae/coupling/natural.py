@@ -23,6 +23,11 @@ class NaturalRho(Coupling):
     has :math:`\rho_j = 0` and costs nothing. Elsewhere the moments are estimated: exponential moving averages over the
     pairs that training mode sees, as batch normalisation keeps its statistics. No gradient runs to them.
 
+    The estimate follows the pair, and the pair the estimate. Where the encoder can tell x_aux from data, as it can tell
+    noisy decoder samples from clean images, it may answer x_aux with the prior: then rho runs to 0, the consistency
+    term vanishes and a plain VAE is left (seen on ColorMNIST with convolutions, ``docs/reproduction.md``). Watch
+    ``rho`` in the log.
+
     In eval mode nothing is estimated; :func:`~pyro_avae.linear_gaussian.exact_bound` wants the pair in eval mode.
 
     Args:
