@@ -7,6 +7,7 @@ from typing import Any
 
 from pyro_avae.errors import InputError
 from pyro_avae.paths import shown, user_path
+from pyro_avae.report.extras import Extra
 from pyro_avae.report.findings import findings
 from pyro_avae.report.robustness_curves import robustness_curves
 from pyro_avae.report.runs import Run, read_runs
@@ -32,6 +33,7 @@ def build_report(
     device: str = "cpu",
     loader: Loader | None = None,
     progress: Progress | None = None,
+    extras: Sequence[Extra] = (),
 ) -> str:
     """The report as HTML text.
 
@@ -48,6 +50,7 @@ def build_report(
         loader: gets a trained pair and its data from a run; by default :func:`pyro_avae.load` and
             :func:`~pyro_avae.data.load_dataset`.
         progress: called with each stage.
+        extras: sections of one's own, printed first, in this order.
 
     Raises:
         InputError: no folder, one that is no run folder, or a file in it that cannot be read.
@@ -60,6 +63,7 @@ def build_report(
         "title": title,
         "runs": runs,
         "gaps": [(run.label, gap) for run in runs for gap in (*run.gaps, *gaps.get(run.label, ()))],
+        "extras": extras,
         "findings": findings(runs),
         "epsilons": epsilons_of(runs),
         "accuracy": accuracy_rows(runs),
