@@ -95,7 +95,7 @@ def content(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of two real runs, with a table and a figure of its own."""
     points = {0.0: {"digit": {"0": 0.9, "0.1": 0.1}}, 0.999: {"digit": {"0": 0.9, "0.1": 0.8}}}
     table = ExtraTable(
-        "Per cent", ["method", "ε = 0.1"], [["<script>alert(1)</script>", "80"], ["published", "88"]], {1}
+        "Per cent", ["method", "ε = 0.1"], [["<script>console.log(1)</script>", "80"], ["published", "88"]], {1}
     )
     extra = Extra("Sweep", ["Words."], table, sweep_curves(points, xlabel="ρ", alt="Accuracy over ρ."), "Over ρ.")
     out = write_report(runs, tmp_path_factory.mktemp("browser") / "report.html", extras=[extra])
