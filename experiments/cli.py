@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command("train a model and guide", "train"),
     "evaluate": Command("attack and measure a trained run, write its evaluation.json", "evaluate"),
     "report": Command("write an HTML report of runs", "report"),
+    "reproduce": Command("train and attack the rows of the paper's tables", "reproduce"),
 }
 
 

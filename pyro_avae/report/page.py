@@ -34,6 +34,7 @@ def build_report(
     loader: Loader | None = None,
     progress: Progress | None = None,
     extras: Sequence[Extra] = (),
+    labels: Sequence[str] | None = None,
 ) -> str:
     """The report as HTML text.
 
@@ -51,12 +52,13 @@ def build_report(
             :func:`~pyro_avae.data.load_dataset`.
         progress: called with each stage.
         extras: sections of one's own, printed first, in this order.
+        labels: what the runs are called; by default their methods.
 
     Raises:
         InputError: no folder, one that is no run folder, or a file in it that cannot be read.
     """
     say = progress or _silent
-    runs = read_runs(paths)
+    runs = read_runs(paths, labels=labels)
     subjects, gaps = load_subjects(runs, loader or loader_on(device))
     say("curves")
     facts: dict[str, Any] = {

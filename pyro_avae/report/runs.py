@@ -82,11 +82,15 @@ def read_run(path: str | Path) -> Run:
     return Run(folder.path, str(config.get("method", "?")), config, log, evaluation, tuple(gaps))
 
 
-def read_runs(paths: Sequence[str | Path]) -> list[Run]:
+def read_runs(paths: Sequence[str | Path], *, labels: Sequence[str] | None = None) -> list[Run]:
     """Read run folders and give each a label of its own: the method, and the folder where methods repeat.
 
+    Args:
+        paths: the folders.
+        labels: other labels, one a folder.
+
     Raises:
-        InputError: no folder given, one given twice, or as :func:`read_run`.
+        InputError: no folder given, one given twice, not a label for each, or as :func:`read_run`.
     """
     if not paths:
         raise InputError("run: expected at least one run folder, got none")
@@ -95,8 +99,12 @@ def read_runs(paths: Sequence[str | Path]) -> list[Run]:
     for path, count in seen.items():
         if count > 1:
             raise InputError(f"run: expected each run folder once, got {shown(path)} {count} times")
+    if labels is not None and len(labels) != len(runs):
+        raise InputError(f"labels: expected {len(runs)}, one for each run, got {len(labels)}")
     methods = Counter(run.method for run in runs)
-    labels = [run.method if methods[run.method] == 1 else f"{run.method} ({run.path.resolve().name})" for run in runs]
+    labels = labels or [
+        run.method if methods[run.method] == 1 else f"{run.method} ({run.path.resolve().name})" for run in runs
+    ]
     repeated = Counter(labels)
     return [
         replace(run, label=_shortened(label if repeated[label] == 1 else f"#{number} {label}"))

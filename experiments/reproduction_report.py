@@ -1,0 +1,108 @@
+"""The report of a reproduction: the paper's rows beside ours, sweep and ablation, then what every report has."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pyro_avae.data import ImageData
+from pyro_avae.experiments.results_tables import (
+    balanced_table,
+    comparison,
+    members,
+    variant_name,
+    variant_table,
+)
+from pyro_avae.experiments.row_runs import RowRun
+from pyro_avae.experiments.rows import ABLATION, SWEEP, TABLE
+from pyro_avae.report import Extra, Run, write_report
+from pyro_avae.report.ablation import Variant, ablation_bars
+from pyro_avae.report.measure_curves import measure_curves
+from pyro_avae.report.sweep_curves import sweep_curves
+from pyro_avae.runs.loading import load
+
+__all__ = ["write_reproduction_report"]
+
+#: Pictures are made of the first rows of the table only: as many as have a colour of their own.
+_PICTURED = 8
+
+Document = Mapping[str, Any]
+
+
+def write_reproduction_report(
+    document: Document, runs: Sequence[RowRun], data: ImageData, out: Path, *, device: str
+) -> Path | None:
+    """Write the page; None where no row of the table is finished.
+
+    Args:
+        document: the content of ``results.json``.
+        runs: the finished runs of one seed, in the table's order.
+        data: what they were trained on.
+        out: the HTML file.
+        device: where the pairs run.
+    """
+    pictured = [run for run in runs if TABLE in run.row.groups][:_PICTURED]
+    if not pictured:
+        return None
+
+    def pair(run: Run) -> tuple[Any, Any, ImageData]:
+        model, guide, _ = load(run.path, device=device)
+        return model, guide, data
+
+    return write_report(
+        [run.folder.path for run in pictured],
+        out,
+        title=f"The Autoencoding VAE on {document['dataset']}: the paper's tables and ours",
+        labels=[run.row.label for run in pictured],
+        loader=pair,
+        device=device,
+        extras=[*_comparisons(document), *_sweep(document), *_ablation(document)],
+    )
+
+
+def _comparisons(document: Document) -> list[Extra]:
+    words = [
+        f"Preset {document['preset']}, on {document['machine']['gpu'] or document['machine']['cpu']}. The pictures and"
+        " curves further down are those of one seed."
+    ]
+    found = [("The paper's rows beside ours", comparison(document)), ("Balanced accuracy", balanced_table(document))]
+    return [Extra(heading, words, table) for heading, table in found if table is not None]
+
+
+def _sweep(document: Document) -> list[Extra]:
+    rows = members(document, SWEEP)
+    if len(rows) < 2:
+        return []
+    points = {row["settings"]["rho"]: _means(row) for row in rows}
+    accuracies = sweep_curves(points, xlabel="ρ", alt="Accuracy under attack over ρ; the table has the numbers.")
+    measures = {
+        label: {row["settings"]["rho"]: row["ours"][key]["mean"] for row in rows if row["ours"][key] is not None}
+        for label, key in (
+            ("E KL(q(z′|x̃) ‖ p(z′|z)), nats", "consistency_kl"),
+            ("re-encoding error", "reencoding_error"),
+        )
+    }
+    words = [
+        "The re-encoding error is the distance from an image's encoding to that of its reconstruction, relative to the"
+        " spread of encodings: 0 where the pair autoencodes."
+    ]
+    return [
+        Extra("Sweep over ρ", (), variant_table(document, SWEEP), accuracies),
+        Extra("Consistency over ρ", words, None, measure_curves(measures, xlabel="ρ")),
+    ]
+
+
+def _ablation(document: Document) -> list[Extra]:
+    table = variant_table(document, ABLATION)
+    rows = {variant_name(row, ABLATION): row for row in members(document, ABLATION)}
+    if table is None or len(rows) < 2:
+        return []
+    bars = ablation_bars([Variant(cells[0], _means(rows[cells[0]])) for cells in table.rows])
+    return [Extra("Ablation of the AVAE", (), table, bars)]
+
+
+def _means(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Mean accuracies by task and radius."""
+    return {
+        task: {radius: found["mean"] for radius, found in values.items() if found is not None}
+        for task, values in row["ours"]["accuracy"].items()
+    }
