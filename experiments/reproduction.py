@@ -120,7 +120,9 @@ class Reproduction:
         """
         todo = [run for run in runs if run.evaluated() is None]
         if todo:
+            self.out.mkdir(parents=True, exist_ok=True)
             self.report.unlink(missing_ok=True)  # one of fewer rows would look finished
+            _ = self.data  # data that cannot be had are no row's failure
         for number, run in enumerate(todo, start=1):
             title = f"[{number}/{len(todo)}] {run.row.name}, seed {run.settings.seed}"
             try:
