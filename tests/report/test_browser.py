@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pyro_avae.experiments.reproduce import reproduce
 from pyro_avae.report import Extra, ExtraTable, write_report
 from pyro_avae.report.sweep_curves import sweep_curves
 
@@ -130,3 +131,18 @@ def test_a_request_is_noticed(content: str, look) -> None:
 def test_a_script_is_refused(content: str, look) -> None:
     seen = look(content.replace("<main>", "<main><script>document.body.textContent = ''</script>"))
     assert any("inline script violates" in line for line in seen.console)
+
+
+@pytest.mark.slow
+def test_the_report_of_a_reproduction_is_drawn(tmp_path: Path, look, read_page) -> None:
+    rows = ["vae", "avae", "rho-0", "sample-cut"]
+    out = tmp_path / "out"
+    reproduce("color-mnist", out, dataset="color-digits", preset="smoke", device="cpu", rows=rows)
+    content = (out / "report.html").read_text(encoding="utf-8")
+    assert "Sweep over ρ" in content
+    assert "Ablation of the AVAE" in content
+    seen = look(content)
+    assert seen.console == []
+    assert seen.asked == []
+    assert len(seen.drawn) == read_page(content).tags.count("img") > 6
+    assert all(seen.drawn)
