@@ -7,12 +7,14 @@ from pyro_avae.report import ExtraTable
 __all__ = ["markdown"]
 
 
-def markdown(title: str, tables: Sequence[ExtraTable]) -> str:
-    r"""A page of tables, each under its caption.
+def markdown(title: str, words: Sequence[str], tables: Sequence[ExtraTable]) -> str:
+    r"""A page of paragraphs, then tables, each under its caption.
 
     Example:
-        >>> print(markdown("Sizes", [ExtraTable("In cm.", ["what", "size"], [["a|b", "3"]])]))
+        >>> print(markdown("Sizes", ["Measured."], [ExtraTable("In cm.", ["what", "size"], [["a|b", "3"]])]))
         # Sizes
+        <BLANKLINE>
+        Measured.
         <BLANKLINE>
         In cm.
         <BLANKLINE>
@@ -21,7 +23,7 @@ def markdown(title: str, tables: Sequence[ExtraTable]) -> str:
         | a\|b | 3 |
         <BLANKLINE>
     """
-    return "\n\n".join([f"# {title}", *map(_table, tables)]) + "\n"
+    return "\n\n".join([f"# {title}", *words, *map(_table, tables)]) + "\n"
 
 
 def _table(table: ExtraTable) -> str:

@@ -18,7 +18,7 @@ from pyro_avae.experiments.paper_experiments import Experiment
 from pyro_avae.experiments.presets import Preset
 from pyro_avae.experiments.reproduction_report import write_reproduction_report
 from pyro_avae.experiments.results import machine, results_rows, versions
-from pyro_avae.experiments.results_tables import tables
+from pyro_avae.experiments.results_tables import explained, tables
 from pyro_avae.experiments.row_runs import RowRun, row_run
 from pyro_avae.runs.files import write_atomically, write_json
 
@@ -152,7 +152,7 @@ class Reproduction:
         document = self.document()
         self.out.mkdir(parents=True, exist_ok=True)
         write_json(self.out / "results.json", document)
-        page = markdown(f"{self.name}, preset {self.preset_name}", tables(document))
+        page = markdown(f"{self.name}, preset {self.preset_name}", explained(document), tables(document))
         write_atomically(self.out / "table.md", page.encode())
         return document
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from pyro_avae.data import ImageData
 from pyro_avae.experiments.results_tables import (
+    autoattack_table,
     balanced_table,
     comparison,
+    explained,
     members,
     variant_name,
     variant_table,
@@ -61,11 +63,15 @@ def write_reproduction_report(
 
 def _comparisons(document: Document) -> list[Extra]:
     words = [
-        f"Preset {document['preset']}, on {document['machine']['gpu'] or document['machine']['cpu']}. The pictures and"
-        " curves further down are those of one seed."
+        *explained(document),
+        f"Run on {document['machine']['gpu'] or document['machine']['cpu']}. The pictures and curves further down are"
+        " those of one seed.",
     ]
-    found = [("The paper's rows beside ours", comparison(document)), ("Balanced accuracy", balanced_table(document))]
-    return [Extra(heading, words, table) for heading, table in found if table is not None]
+    further = {"Under AutoAttack": autoattack_table(document), "Balanced accuracy": balanced_table(document)}
+    return [
+        Extra("The paper's rows beside ours", words, comparison(document)),
+        *(Extra(heading, (), table) for heading, table in further.items() if table is not None),
+    ]
 
 
 def _sweep(document: Document) -> list[Extra]:

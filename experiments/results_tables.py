@@ -9,7 +9,7 @@ from pyro_avae.experiments.results import NLL
 from pyro_avae.experiments.rows import ABLATION, SWEEP, TABLE
 from pyro_avae.report import ExtraTable
 
-__all__ = ["balanced_table", "comparison", "members", "tables", "variant_table"]
+__all__ = ["autoattack_table", "balanced_table", "comparison", "explained", "members", "tables", "variant_table"]
 
 Document = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -32,8 +32,9 @@ def members(document: Document, group: str) -> list[Row]:
 
 def tables(document: Document) -> list[ExtraTable]:
     """Every table that has rows."""
-    found = [comparison(document), balanced_table(document), variant_table(document, SWEEP)]
-    return [table for table in (*found, variant_table(document, ABLATION)) if table is not None and table.rows]
+    ours = [comparison(document), autoattack_table(document), balanced_table(document)]
+    variants = [variant_table(document, group) for group in (SWEEP, ABLATION)]
+    return [table for table in (*ours, *variants) if table is not None]
 
 
 def comparison(document: Document) -> ExtraTable | None:
@@ -50,7 +51,8 @@ def comparison(document: Document) -> ExtraTable | None:
             cells.append(_published(row, columns))
         cells.append(_ours(row, columns))
     headings = ["row", *(_heading(*column) for column in columns), "time", "NLL", "SSE", "FID", "steps", "seeds"]
-    return ExtraTable(_comparison_caption(document, rows), headings, cells, published)
+    caption = f"The paper's rows in italics, ours below them: accuracy in % by task and radius. {_spread(rows)}"
+    return ExtraTable(caption, headings, cells, published)
 
 
 def balanced_table(document: Document) -> ExtraTable | None:
@@ -58,11 +60,21 @@ def balanced_table(document: Document) -> ExtraTable | None:
     rows = members(document, TABLE)
     if not any(share > 0.5 for row in rows for share in row["ours"]["majority"].values()):
         return None
-    columns = _columns(rows, "balanced_accuracy")
-    cells = [[row["label"], *_accuracies(row, columns, "balanced_accuracy")] for row in rows]
-    majority = rows[0]["ours"]["majority"]
-    shares = ", ".join(f"{task} {_percent(share)}" for task, share in majority.items())
+    shares = ", ".join(f"{task} {_percent(share)}" for task, share in rows[0]["ours"]["majority"].items())
     caption = f"Balanced accuracy in %, the mean of the classes' recalls. Share of the most frequent class: {shares}."
+    return _of_kind(rows, "balanced_accuracy", caption)
+
+
+def autoattack_table(document: Document) -> ExtraTable | None:
+    """Accuracies under AutoAttack, where it ran."""
+    rows = [row for row in members(document, TABLE) if "accuracy_autoattack" in row["ours"]]
+    return _of_kind(rows, "accuracy_autoattack", f"Accuracy in % under AutoAttack. {_spread(rows)}") if rows else None
+
+
+def _of_kind(rows: Sequence[Row], kind: str, caption: str) -> ExtraTable:
+    """Our rows with one kind of accuracy."""
+    columns = _columns(rows, kind)
+    cells = [[row["label"], *_accuracies(row, columns, kind)] for row in rows]
     return ExtraTable(caption, ["row", *(_heading(*column) for column in columns)], cells)
 
 
@@ -155,16 +167,20 @@ def _accuracies(row: Row, columns: Sequence[tuple[str, str]], kind: str = "accur
     return [_number(measured.get(task, {}).get(radius), 1, scale=100.0) for task, radius in columns]
 
 
-def _comparison_caption(document: Document, rows: Sequence[Row]) -> str:
+def explained(document: Document) -> list[str]:
+    """What the columns hold, a paragraph each for the attack and for the rest."""
+    rows = members(document, TABLE)
     features = sorted({name for row in rows for name in row["ours"]["fid_features"]})
     attack = document["evaluation"]
-    return (
-        f"{document['dataset']}, preset {document['preset']}: accuracy in % under L∞ PGD ({attack['steps']} steps,"
-        f" {attack['restarts']} starts) by task and radius; training time, the VAE's being 1; NLL, the Gaussian"
-        " negative log-likelihood of an image at ν = 0.5 in nats, which is what the paper's MSE fits; the squared error"
-        " SSE of an image on [0, 1], in brackets what the paper's NLL leaves for it; FID, ours in the features of"
-        f" {'; '.join(features) or 'nothing'}, to be compared among our rows only. {_spread(rows)}"
-    )
+    images = "all test images" if attack["limit"] is None else f"the first {attack['limit']} test images"
+    return [
+        f"Data {document['dataset']}, preset {document['preset']}. Accuracy of a linear probe on the posterior mean"
+        f" under L∞ PGD: {attack['steps']} steps, {attack['restarts']} starts, {images}.",
+        "Time: of training, the VAE's being 1. NLL: the Gaussian negative log-likelihood of an image at ν = 0.5, in"
+        " nats, which is what the numbers fit that the paper calls MSE. SSE: the squared error of an image on [0, 1];"
+        " in brackets what the paper's NLL leaves for it. FID: ours is measured in the features of"
+        f" {'; '.join(features) or 'nothing'}, and can be compared among our rows only.",
+    ]
 
 
 def _spread(rows: Sequence[Row]) -> str:

@@ -266,6 +266,7 @@ def test_bad_options_give_one_line(tmp_path: Path, refused, words: list[str], me
 def test_data_that_are_not_there_are_no_failed_rows(tmp_path: Path, refused) -> None:
     message = refused("reproduce", "celeba", "--data-root", tmp_path, "--out", tmp_path / "out", "--no-progress")
     assert message.startswith("celeba: expected")
+    assert not (tmp_path / "out" / "results.json").exists()
 
 
 def test_the_command_line_says_where_everything_is(copy: Path, cli) -> None:

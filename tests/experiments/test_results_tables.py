@@ -5,7 +5,14 @@ import pytest
 from pyro_avae.experiments.markdown import markdown
 from pyro_avae.experiments.paper import COLOR_MNIST
 from pyro_avae.experiments.results import summary
-from pyro_avae.experiments.results_tables import balanced_table, comparison, tables, variant_table
+from pyro_avae.experiments.results_tables import (
+    autoattack_table,
+    balanced_table,
+    comparison,
+    explained,
+    tables,
+    variant_table,
+)
 from pyro_avae.experiments.rows import ABLATION, GROUPS, SWEEP
 from pyro_avae.runs.settings import Settings
 
@@ -38,7 +45,7 @@ def row(name: str, values: list[float], *, groups=GROUPS, majority: float = 0.2,
 
 
 def document(*rows: dict) -> dict:
-    attack = {"steps": 40, "restarts": 2}
+    attack = {"steps": 40, "restarts": 2, "limit": 1000}
     return {"dataset": "color-mnist", "preset": "cpu", "rows": list(rows), "evaluation": attack}
 
 
@@ -71,6 +78,15 @@ def test_balanced_accuracy_is_shown_where_a_class_is_most_of_the_images() -> Non
     assert table.rows == [["VAE", "90.0", "45.0"]]
 
 
+def test_autoattack_has_a_table_where_it_ran() -> None:
+    plain, strong = row("vae", [0.9]), row("avae", [0.9])
+    assert autoattack_table(document(plain)) is None
+    strong["ours"]["accuracy_autoattack"] = {"digit": {"0.1": summary([0.125])}}
+    table = autoattack_table(document(plain, strong))
+    assert table is not None
+    assert (table.headings, table.rows) == (["row", "digit 0.1"], [["AVAE", "12.5"]])
+
+
 def test_the_sweep_is_in_the_order_of_rho() -> None:
     rows = [row(f"rho-{rho}", [rho / 2], rho=rho) for rho in (0.975, 0.0, 0.5)]
     table = variant_table(document(*rows), SWEEP)
@@ -96,11 +112,17 @@ def test_the_ablation_names_its_cells() -> None:
 
 
 def test_markdown_holds_every_table() -> None:
-    page = markdown("Rows", tables(document(row("vae", [0.9], majority=0.97))))
-    assert page.startswith("# Rows\n\ncolor-mnist, preset cpu: accuracy")
+    page = markdown("Rows", ["Words."], tables(document(row("vae", [0.9], majority=0.97))))
+    assert page.startswith("# Rows\n\nWords.\n\nThe paper's rows in italics")
     assert "| *VAE, the paper* | *93.8* | *5.8* |" in page
     assert page.count("| VAE") == 2
     assert page.count("\n| :--- |") == 4
+
+
+def test_the_columns_are_explained() -> None:
+    attack, rest = explained(document(row("vae", [0.9])))
+    assert "40 steps, 2 starts, the first 1000 test images" in attack
+    assert "in the features of features of a|b, and can be compared among our rows only" in rest
 
 
 def test_no_rows_no_tables() -> None:
