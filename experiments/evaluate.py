@@ -111,8 +111,9 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             progress=report,
         )
-        pair: Any = (loaded.model, loaded.guide)
-        result |= further_measures(args, *pair, data, epsilons=epsilons, report=report)
+        model: Any = loaded.model
+        guide: Any = loaded.guide
+        result |= further_measures(args, model, guide, data, epsilons=epsilons, report=report)
     if other is not None:
         result["attack"]["transfer"]["from"] = {"run": str(args.transfer_from), **_origin(other)}
     document = write_evaluation(folder, loaded, result)
