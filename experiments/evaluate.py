@@ -129,6 +129,10 @@ def _radii(args: argparse.Namespace) -> tuple[list[float], list[float]]:
     if BALLS[args.norm] is LINF:
         check_radii("--epsilons", args.epsilons, LINF)
         return args.epsilons, args.epsilons_l2
+    if args.latent_attack:
+        raise InputError(
+            "--latent-attack: its radii are L-infinity radii; leave out --norm l2, use --epsilons-l2 for both"
+        )
     if args.epsilons_l2:
         raise InputError("--epsilons-l2: expected beside --norm linf, got it beside --norm l2; give one list of radii")
     return [0.0], args.epsilons  # the clean accuracy is that of every norm

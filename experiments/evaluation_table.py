@@ -15,6 +15,8 @@ _ROWS = (
     ("accuracy_transfer", "transfer"),
     ("accuracy_autoattack", "AutoAttack"),
 )
+#: Of fewer images, one more or less is a difference that a check for gradient masking would go by.
+_FEW_IMAGES = 100
 _NORMS = (("", "ε"), ("_l2", "L2"))
 
 
@@ -86,7 +88,9 @@ def _remarks(document: Mapping[str, Any]) -> list[str]:
                 f"{task}: gradient masking suspected, {entry['attack']} leaves {_percent(entry['accuracy'])} and PGD"
                 f" {_percent(entry['pgd'])} at {entry['norm']} ε = {entry['epsilon']}"
             )
-    if checks and not lines:
+    if checks and not lines and min(check["num_images"] for check in checks.values()) < _FEW_IMAGES:
+        lines.append(f"gradient masking: fewer than {_FEW_IMAGES} images are too few to say")
+    elif checks and not lines:
         epsilon = next(iter(checks.values()))["epsilon"]
         lines.append(f"gradient masking: none seen (chance or below at ε = {epsilon}, PGD strongest of its baselines)")
     return [*lines, *(f"{task}: left out, {reason}" for task, reason in document["tasks_skipped"].items())]

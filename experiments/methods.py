@@ -41,6 +41,10 @@ def se_target(settings: Settings) -> ExtendedVAE:
 
 def se_avae_target(settings: Settings) -> ExtendedVAE:
     """Both: z_aux and z_smooth, independent given z."""
+    if settings.coupling == "pairwise":
+        raise InputError(
+            "coupling: the pairwise prior is another prior of z than the AVAE's; se-avae takes factorised or optimal"
+        )
     return _extended(settings, rho={AUX: settings.rho, SMOOTH: smooth_coupling(settings).rho(settings)})
 
 

@@ -50,7 +50,16 @@ def comparison(document: Document) -> ExtraTable | None:
             published.append(len(cells))
             cells.append(_published(row, columns))
         cells.append(_ours(row, columns))
-    headings = ["row", *(_heading(*column) for column in columns), "time", "NLL", "SSE", "FID", "steps", "seeds"]
+    headings = [
+        "row",
+        *(_heading(*column) for column in columns),
+        "time",
+        "NLL",
+        "SSE",
+        _fid_heading(rows),
+        "steps",
+        "seeds",
+    ]
     caption = f"The paper's rows in italics, ours below them: accuracy in % by task and radius. {_spread(rows)}"
     return ExtraTable(caption, headings, cells, published)
 
@@ -143,7 +152,7 @@ def _published(row: Row, columns: Sequence[tuple[str, str]]) -> list[str]:
     pixels = math.prod(row["settings"]["image_shape"])
     sse = _MISSING if paper["mse"] is None else f"({paper['mse'] - gaussian_nll(0.0, pixels):.1f})"
     numbers = [f"×{paper['time']:g}", *(_MISSING if n is None else f"{n:g}" for n in (paper["mse"],)), sse]
-    fid = _MISSING if paper["fid"] is None else f"{paper['fid']:g}"
+    fid = _MISSING if paper["fid"] is None else f"{paper['fid']:g} (Inception)"
     return [f"{row['label']}, the paper", *map(_percent, shares), *numbers, fid, "", ""]
 
 
@@ -181,6 +190,12 @@ def explained(document: Document) -> list[str]:
         " in brackets what the paper's NLL leaves for it. FID: ours is measured in the features of"
         f" {'; '.join(features) or 'nothing'}, and can be compared among our rows only.",
     ]
+
+
+def _fid_heading(rows: Sequence[Row]) -> str:
+    """Of distances that are not in Inception's features, the heading says so."""
+    names = [name for row in rows for name in row["ours"]["fid_features"]]
+    return "FID" if all(name.startswith("inception") for name in names) else "FID, own features"
 
 
 def _spread(rows: Sequence[Row]) -> str:

@@ -18,6 +18,7 @@ from pyro_avae.experiments.defaults import DATASET_DEFAULTS, settings_for
 from pyro_avae.experiments.methods import METHODS, builder_of
 from pyro_avae.experiments.options import add_setting, option
 from pyro_avae.experiments.parts import ARCHITECTURES, LIKELIHOODS
+from pyro_avae.experiments.unused import refuse_unused
 from pyro_avae.experiments.warm_start import copy_trained, inherited
 from pyro_avae.paths import shown, user_path
 from pyro_avae.randomness import isolated, stream_seed
@@ -38,7 +39,7 @@ _NO_OPTION = ("image_shape", "builder")
 _HELP = {
     "method": f"{', '.join(METHODS)}, or module:function of your own: settings -> (model, guide, elbo)",
     "dataset": f"{', '.join(DATASETS)}, folder:PATH",
-    "likelihood": ", ".join(LIKELIHOODS),
+    "likelihood": f"{', '.join(LIKELIHOODS)}; bernoulli is for pixels that are 0 or 1",
     "architecture": ", ".join(ARCHITECTURES),
 }
 
@@ -75,7 +76,12 @@ def run(args: argparse.Namespace) -> int:
     elif checkpoint is not None and checkpoint.step >= settings.steps:
         print(f"{shown(folder.path)}: already finished, {settings.steps} steps")
         return 0
-    _refuse_unused(settings.method, given)
+    refuse_unused(settings, given)
+    if settings.kl_warmup > settings.steps:
+        raise InputError(
+            f"--kl-warmup: expected at most the {settings.steps} steps of training, got {settings.kl_warmup}; the KL"
+            " terms would never reach their weight"
+        )
     data = load_training_data(settings, device)
     if isinstance(data, ImageData):
         if checkpoint is not None and settings.image_shape != data.shape:
@@ -194,13 +200,6 @@ def _new_settings(given: Mapping[str, Any]) -> Settings:
         path = user_path(settings.dataset.removeprefix("folder:"))
         settings = replace(settings, dataset=f"folder:{path}")
     return settings
-
-
-def _refuse_unused(method: str, given: Mapping[str, Any]) -> None:
-    """Refuse a setting on the command line that would change nothing; one's own methods may read them all."""
-    for name in METHODS[method].unused if method in METHODS else ():
-        if name in given:
-            raise InputError(f"{option(name)}: the method {method} has no use for it; leave it out")
 
 
 def make_importable() -> None:

@@ -104,7 +104,9 @@ class AVAEGuide(AmortizedGuide):
                 )
         branches = tuple(model.couplings)
         self.views: dict[str, View] = {
-            branch: _as_view(part, gradient) for branch, part in _each(view, branches, name="view").items()
+            # Beside views that are objects, the gradient is that of those given by name.
+            branch: _as_view(part, gradient if isinstance(part, str) or not isinstance(view, Mapping) else None)
+            for branch, part in _each(view, branches, name="view").items()
         }
         self.joints: dict[str, Joint] = {
             branch: _as_joint(part) for branch, part in _each(joint, branches, name="joint").items()

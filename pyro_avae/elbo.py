@@ -1,5 +1,6 @@
 """The evidence lower bound on extended targets, as a Pyro ``ELBO`` that stays in tensors."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -97,6 +98,9 @@ class AVAE_ELBO(ELBO):
     ) -> None:
         if isinstance(num_particles, bool) or not isinstance(num_particles, int) or num_particles < 1:
             raise InputError(f"num_particles: expected an integer of at least 1, got {num_particles!r}")
+        for site, weight in (weights or {}).items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+                raise InputError(f"weights: expected finite numbers of at least 0, got {weight!r} for site {site!r}")
         super().__init__(  # type: ignore[no-untyped-call]
             num_particles=num_particles,
             max_plate_nesting=max_plate_nesting,

@@ -1,5 +1,6 @@
 r"""The view of the smooth encoder: the point near x whose encoding is farthest from that of x."""
 
+import math
 from collections.abc import Callable
 
 import pyro.distributions as dist
@@ -55,11 +56,11 @@ class WorstCase:
         bounds: tuple[float, float] | None = (0.0, 1.0),
         distance: Callable[[TorchDistribution, TorchDistribution], Tensor] = squared_wasserstein,
     ) -> None:
-        if not epsilon > 0:
+        if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < math.inf:
             raise InputError(f"epsilon: expected a radius above 0, got {epsilon!r}")
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise InputError(f"steps: expected an integer of at least 1, got {steps!r}")
-        if step_size is not None and not step_size > 0:
+        if step_size is not None and (not isinstance(step_size, int | float) or not step_size > 0):
             raise InputError(f"step_size: expected a number above 0, got {step_size!r}")
         self.epsilon, self.steps, self.bounds, self.distance = epsilon, steps, bounds, distance
         self.step_size = 2.5 * epsilon / steps if step_size is None else step_size

@@ -107,7 +107,10 @@ def psis_khat(weights: Tensor) -> Tensor:
     spread = values.amax(0) - values.amin(0)  # NaN where the largest is not finite
     khat = torch.zeros(values.shape[1], dtype=torch.float64)
     khat[spread.isnan()] = torch.inf
-    varying = spread >= _CONSTANT_SPREAD
+    # Of numbers so large that float32 rounds away more than that, nothing is known.
+    rounding = torch.finfo(torch.float32).eps * values.abs().amax(0)
+    khat[rounding >= _CONSTANT_SPREAD] = torch.inf
+    varying = (spread >= _CONSTANT_SPREAD) & (rounding < _CONSTANT_SPREAD)
     if bool(varying.any()):
         khat[varying] = torch.from_numpy(pareto_k(values[:, varying].T.numpy()))
     return khat.to(weights.device)

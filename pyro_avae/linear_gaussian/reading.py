@@ -168,7 +168,8 @@ def _check_covariances(rest: Mapping[str, _Factor], run: Mapping[str, _Factor]) 
             )
         if not torch.allclose(factor.scale, run[key].scale, rtol=_RELATIVE_TOLERANCE, atol=0):
             raise InputError(
-                f"site {factor.name!r}: its covariance depends on the latents; the pair is not linear-Gaussian"
+                f"site {factor.name!r}: its covariance depends on the latents, or changes from run to run; the pair is"
+                " not linear-Gaussian (where a part estimates while it trains, such as NaturalRho, call .eval() first)"
             )
 
 

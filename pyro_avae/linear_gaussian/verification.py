@@ -74,7 +74,8 @@ class BoundCheck:
             for row in self.rows
         ]
         verdict = f"{'passed' if self.passed else 'FAILED'}: |z| <= {self.threshold:.2f}, {self.num_samples} samples"
-        return "\n".join([head, *lines, verdict])
+        legend = "of each gradient, the entry that is furthest off in units of its standard error"
+        return "\n".join([head, *lines, legend, verdict])
 
 
 def check_bound(

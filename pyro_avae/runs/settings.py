@@ -104,7 +104,10 @@ class Settings:
         "which statistics batch normalisation uses on views, whose pass updates none: batch or running",
     )
     start_from: str | None = _setting(
-        None, Optional(Text("a run's folder")), "run whose trained parameters are started from", option="--from"
+        None,
+        Optional(Text("a run's folder")),
+        "run whose networks are started from; its data set, likelihood and shapes are taken over",
+        option="--from",
     )
     image_shape: tuple[int, int, int] = _setting((3, 28, 28), IntegerList(_WIDTH, 3, 3), "channels, height, width")
     limit: int | None = _setting(None, Optional(Integer(1, 10**12)), "train on the first N images only")

@@ -1,6 +1,7 @@
 """A method: the triple (model, guide, ELBO), and the function that makes it of settings."""
 
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -47,8 +48,19 @@ def import_builder(path: str) -> Builder:
         found = getattr(found, name, None)
     if not callable(found):
         raise InputError(f"method: expected a function {function_name!r} in the module {module_name}, found none")
+    _check_takes_settings(found, path)
     builder: Builder = found
     return builder
+
+
+def _check_takes_settings(function: Callable[..., Any], path: str) -> None:
+    """Refuse what cannot be called with one argument; an error inside the function keeps its traceback."""
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        raise InputError(f"method: {path}: expected a function of the settings, build(settings): {error}") from None
+    except ValueError:  # a builtin that does not say what it takes
+        return
 
 
 def as_triple(made: object, *, what: str) -> Triple:

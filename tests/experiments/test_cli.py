@@ -65,6 +65,8 @@ def test_every_command_has_help_seed_and_device(cli, name):
         (["train", "--out", "r", "--device", "abacus"], "device: expected a device of this machine"),
         (["train", "--out", "r", "--method", "vae", "--beta", "3"], "beta: expected 1"),
         (["train", "--out", "r", "--hidden", "9" * 5, "9" * 5, "9" * 6], "do not fit into memory"),
+        (["train", "--out", "r", "--steps", "5", "--kl-warmup", "6"], "--kl-warmup: expected at most the 5 steps"),
+        (["train", "--out", "r", "--method", "os:getcwd"], "method: os:getcwd: expected a function of the settings"),
         (["evaluate"], "required: RUN"),
         (["evaluate", "nothing"], "found no config.json in it"),
         (["evaluate", "nothing", "--epsilons", "0", "1.5"], "--epsilons: expected L∞ radii in [0, 1]"),

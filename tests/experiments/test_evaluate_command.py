@@ -147,3 +147,8 @@ def test_measures_that_are_asked_for(cli, run):
 )
 def test_measures_that_do_not_exist(refused, run, words, message):
     assert message in refused("evaluate", run, *words, *QUICK)
+
+
+def test_a_latent_attack_has_no_l2_radii(refused, run):
+    words = ("--norm", "l2", "--epsilons", "1", "--latent-attack")
+    assert refused("evaluate", run, *words, *QUICK).startswith("--latent-attack: its radii are L-infinity radii")

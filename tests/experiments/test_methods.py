@@ -124,7 +124,7 @@ def test_a_learned_variance_is_a_parameter():
         ({"method": "se", "coupling": "tight"}, "coupling: expected one of factorised, optimal, pairwise, got 'tight'"),
         (
             {"method": "se-avae", "coupling": "pairwise"},
-            "rho: expected couplings that keep one prior of z, got priors of scale",
+            "coupling: the pairwise prior is another prior of z than the AVAE's; se-avae takes factorised or optimal",
         ),
         ({"view": "twice"}, "view: expected one of"),
         ({"gradient": "around"}, "gradient: expected None, 'through_z', 'cut', got 'around'"),
