@@ -25,7 +25,7 @@ class SelfSupervisedGuide(AVAEGuide):
     No data are encoded; of x, only the number of rows is looked at. Gradients reach the encoder alone.
 
     Arguments and errors as :class:`~pyro_avae.guides.AVAEGuide`; the model is a
-    :class:`~pyro_avae.models.SelfSupervisedVAE` or a like one, with ``prior``. Only views that need no data make sense.
+    :class:`~pyro_avae.models.SelfSupervisedVAE` or a like one, with ``prior``. A view that starts from data is refused.
 
     Example:
         >>> import torch
@@ -40,6 +40,12 @@ class SelfSupervisedGuide(AVAEGuide):
         super().__init__(encoder, model, **options)
         if not hasattr(model, "prior"):
             raise InputError(f"model: expected a target with a prior, {type(model).__name__} has none")
+        for branch, view in self.views.items():
+            if getattr(view, "needs_data", False):
+                raise InputError(
+                    f"view: branch {branch!r} has a {type(view).__name__}, which starts from data, and there are none"
+                    " here; use a view of the decoder"
+                )
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the program for ``len(x)`` latents and return z."""

@@ -135,6 +135,9 @@ class Perturbed:
         delta: broadcast against x.
     """
 
+    #: A guide that has no data cannot use it.
+    needs_data = True
+
     def __init__(self, delta: Tensor) -> None:
         self.delta = delta
 

@@ -47,6 +47,9 @@ class WorstCase:
         appendix B.
     """
 
+    #: A guide that has no data cannot use it.
+    needs_data = True
+
     def __init__(
         self,
         *,

@@ -13,6 +13,8 @@ from pyro_avae.linear_gaussian import exact_bound, exact_terms, verify_bound
 from pyro_avae.models import PPCA, SelfSupervisedVAE, bernoulli
 from pyro_avae.training import fit
 from pyro_avae.training.batches import NoData
+from pyro_avae.views import Perturbed
+from pyro_avae.worst_case import WorstCase
 
 F64 = torch.float64
 RHO = 0.8
@@ -127,3 +129,10 @@ def test_a_target_without_a_prior_is_refused():
 
     with pytest.raises(InputError, match="model: expected a target with a prior, Foreign has none"):
         SelfSupervisedGuide(guide.encoder, Foreign())
+
+
+@pytest.mark.parametrize("view", [WorstCase(epsilon=0.1), Perturbed(torch.zeros(4))], ids=lambda v: type(v).__name__)
+def test_a_view_that_starts_from_data_is_refused(view):
+    model, guide = pair(obs_variance=NU)
+    with pytest.raises(InputError, match=f"view: branch 'aux' has a {type(view).__name__}, which starts from data"):
+        SelfSupervisedGuide(guide.encoder, model, view=view)
