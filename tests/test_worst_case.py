@@ -8,6 +8,7 @@ from torch import nn
 from pyro_avae import AVAE_ELBO
 from pyro_avae.errors import InputError
 from pyro_avae.guides import AVAEGuide, LinearEncoder, MLPEncoder
+from pyro_avae.linear_gaussian import exact_bound
 from pyro_avae.models import ExtendedVAE, MLPDecoder
 from pyro_avae.wasserstein import squared_wasserstein
 from pyro_avae.worst_case import WorstCase
@@ -89,3 +90,11 @@ def test_particles_share_the_view():
 def test_options_out_of_range(options, message):
     with pytest.raises(InputError, match=message):
         WorstCase(**options)
+
+
+def test_exact_bound_says_what_to_take_instead():
+    torch.manual_seed(0)
+    model = ExtendedVAE(nn.Linear(2, 3), latent_dim=2)
+    guide = AVAEGuide(LinearEncoder(3, 2), model, view=WorstCase(epsilon=0.1))
+    with pytest.raises(InputError, match="randomness outside Pyro sites: .* take Perturbed instead"):
+        exact_bound(model, guide, torch.rand(2, 3))
