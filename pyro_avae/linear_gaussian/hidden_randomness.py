@@ -17,7 +17,7 @@ from pyro_avae.errors import InputError
 __all__ = ["no_other_randomness"]
 
 _LIBRARIES = tuple(str(Path(module.__file__).parent) for module in (torch, pyro) if module.__file__)
-_WAY_OUT = "draw it with pyro.sample, or in a guide with pyro_avae.auxiliary; a WorstCase view searches, take Perturbed instead"
+_WAY_OUT = "draw it with pyro.sample, or in a guide with pyro_avae.auxiliary; a WorstCase view searches, take Perturbed"
 
 
 @contextmanager
