@@ -186,7 +186,7 @@ def explained(document: Document) -> list[str]:
         f"Data {document['dataset']}, preset {document['preset']}. Accuracy of a linear probe on the posterior mean"
         f" under L∞ PGD: {attack['steps']} steps, {attack['restarts']} starts, {images}.",
         "Time: of training, the VAE's being 1. NLL: the Gaussian negative log-likelihood of an image at ν = 0.5, in"
-        " nats, which is what the numbers fit that the paper calls MSE. SSE: the squared error of an image on [0, 1];"
+        " nats, which is how we read what the paper calls MSE. SSE: the squared error of an image on [0, 1];"
         " in brackets what the paper's NLL leaves for it. FID: ours is measured in the features of"
         f" {'; '.join(features) or 'nothing'}, and can be compared among our rows only.",
     ]

@@ -25,8 +25,7 @@ class NaturalRho(Coupling):
 
     The estimate follows the pair, and the pair the estimate. Where the encoder can tell x_aux from data, as it can tell
     noisy decoder samples from clean images, it may answer x_aux with the prior: then rho runs to 0, the consistency
-    term vanishes and a plain VAE is left (seen on ColorMNIST with convolutions, ``docs/reproduction.md``). Watch
-    ``rho`` in the log.
+    term vanishes and a plain VAE is left. Watch ``rho`` in the log.
 
     In eval mode nothing is estimated; :func:`~pyro_avae.linear_gaussian.exact_bound` wants the pair in eval mode.
 
