@@ -5,9 +5,9 @@ Source: Cemgil, Ghaisas, Dvijotham, Gowal, Kohli, *The Autoencoding Variational 
 Cemgil et al., *Adversarially Robust Representations with Smooth Encoders*, ICLR 2020.
 
 The unit of the column that the paper calls MSE is not printed. Our reading, not confirmed: the negative Gaussian
-log-likelihood of an image at ν = 0.5, (D/2) log π + SSE, whose constant is 1346.2 nats for 3x28x28 pixels and 7033.2
-for 3x64x64: every printed number is above it, by the squared error of a fair reconstruction (23.0 for the VAE, 25.7 for the
-AVAE on ColorMNIST). ``docs/reproduction.md`` has the other reading.
+log-likelihood of an image at ν = 0.5, (D/2) log π + SSE, whose constant is 1346.2 nats for 3x28x28 pixels and
+7033.2 for 3x64x64: every printed number is above it, by the squared error of a fair reconstruction (23.0 for the
+VAE, 25.7 for the AVAE on ColorMNIST). ``docs/reproduction.md`` has the other reading.
 """
 
 import math
