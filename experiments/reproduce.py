@@ -209,6 +209,7 @@ def _reproduction(
         evaluation=evaluation,
         device=as_device(device or default_device()),
         command=command,
+        same_steps=steps is not None,
     )
 
 

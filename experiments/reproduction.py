@@ -20,6 +20,7 @@ from pyro_avae.experiments.reproduction_report import write_reproduction_report
 from pyro_avae.experiments.results import machine, results_rows, versions
 from pyro_avae.experiments.results_tables import explained, tables
 from pyro_avae.experiments.row_runs import RowRun, row_run
+from pyro_avae.experiments.rows import Row
 from pyro_avae.runs.files import write_atomically, write_json
 
 __all__ = ["Reproduction"]
@@ -50,6 +51,8 @@ class Reproduction:
         evaluation: options of :func:`~pyro_avae.evaluation.evaluate`.
         device: where everything runs.
         command: what was called, for the record.
+        same_steps: whether every method trains as many steps, whatever the preset says.
+        failed: rows whose numbers stopped being finite.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Reproduction:
     evaluation: Mapping[str, Any]
     device: torch.device
     command: str
+    same_steps: bool = False
     failed: list[dict[str, Any]] = field(default_factory=list)
 
     @cached_property
@@ -73,13 +77,18 @@ class Reproduction:
                 row,
                 seed,
                 out=self.out,
-                settings=self.settings,
+                settings=self._settings_of(row),
                 evaluation=self.evaluation,
                 samples=self.preset.samples,
             )
             for seed in self.seeds
             for row in self.experiment.rows
         ]
+
+    def _settings_of(self, row: Row) -> dict[str, Any]:
+        """The common settings, with the steps that the preset gives the row's method."""
+        steps = self.settings["steps"]
+        return {**self.settings, "steps": steps if self.same_steps else self.preset.steps_for(row.method, steps)}
 
     def chosen(self, names: Sequence[str] | None) -> list[RowRun]:
         """The runs of the chosen rows, each in a folder that is its own or empty.

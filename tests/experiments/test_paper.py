@@ -5,11 +5,13 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 from pyro_avae.experiments.methods import METHODS
 from pyro_avae.experiments.paper import CELEBA, COLOR_MNIST, gaussian_nll
 from pyro_avae.experiments.paper_experiments import EXPERIMENTS
 from pyro_avae.experiments.presets import PRESETS
+from pyro_avae.experiments.reproduction import Reproduction
 from pyro_avae.experiments.row_runs import row_run
 from pyro_avae.experiments.rows import ABLATION, CELEBA_ROWS, COLOR_ROWS, SWEEP
 from pyro_avae.runs.settings import Settings
@@ -119,6 +121,26 @@ def test_full_is_the_paper_s_and_more_than_one_seed() -> None:
         assert (settings["steps"], settings["lr"], settings["batch_size"]) == (102_000, 1e-4, 64)
     assert full.seeds >= 3
     assert full.evaluation["limit"] is None
+
+
+@pytest.mark.parametrize(("same", "attacked"), [(False, 50), (True, 100)])
+def test_cpu_s_attacked_rows_train_half_the_steps_unless_all_are_to_train_the_same(same, attacked, tmp_path) -> None:
+    whole = Reproduction(
+        name="color-mnist",
+        experiment=EXPERIMENTS["color-mnist"],
+        dataset="color-mnist",
+        preset_name="cpu",
+        preset=PRESETS["cpu"],
+        out=tmp_path,
+        seeds=[0],
+        settings={"steps": 100},
+        evaluation={},
+        device=torch.device("cpu"),
+        command="",
+        same_steps=same,
+    )
+    assert {run.settings.steps for run in whole.runs if run.row.method in ("se", "se-avae")} == {attacked}
+    assert {run.settings.steps for run in whole.runs if run.row.method not in ("se", "se-avae")} == {100}
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
