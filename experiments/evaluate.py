@@ -22,6 +22,7 @@ from pyro_avae.paths import shown
 from pyro_avae.runs.kinds import Integer, Number
 from pyro_avae.runs.loading import LoadedRun, load_run
 from pyro_avae.runs.run_folder import RunFolder
+from pyro_avae.runs.stored_probes import StoredProbes
 
 __all__ = ["add_arguments", "run", "write_evaluation"]
 
@@ -109,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
             restarts=args.restarts,
             limit=args.limit,
             seed=args.seed,
+            fit=StoredProbes(folder.probes),
             progress=report,
         )
         model: Any = loaded.model

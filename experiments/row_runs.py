@@ -24,6 +24,7 @@ from pyro_avae.runs.files import read_json
 from pyro_avae.runs.loading import load_run
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings
+from pyro_avae.runs.stored_probes import StoredProbes
 from pyro_avae.training.batches import NoData
 
 __all__ = ["RowRun", "row_run"]
@@ -113,7 +114,8 @@ class RowRun:
         model: Any = loaded.model
         guide: Any = loaded.guide
         seed = self.settings.seed
-        measured = evaluate(model, guide, data, **self.evaluation, seed=seed, progress=progress)
+        probes = StoredProbes(self.folder.probes)
+        measured = evaluate(model, guide, data, **self.evaluation, seed=seed, fit=probes, progress=progress)
         x, _ = data.test.fixed_batch(torch.arange(min(measured["num_test_images"], len(data.test), 1000)))
         measured["reencoding_error"] = reencoding_error(model, guide, x)
         measured["fid"] = _distance(model, data, features, samples=self.samples, seed=seed)

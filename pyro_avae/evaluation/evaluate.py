@@ -10,6 +10,7 @@ from pyro_avae.evaluation.autoattack import AUTOATTACK_IMAGES, autoattack_parts,
 from pyro_avae.evaluation.baselines import NOISE_DRAWS
 from pyro_avae.evaluation.frozen import frozen
 from pyro_avae.evaluation.pair import Guide, Model
+from pyro_avae.evaluation.probe import FitProbe, fit_probe
 from pyro_avae.evaluation.quality import likelihood, reconstruction_and_bound
 from pyro_avae.evaluation.representation import REPRESENTATIONS
 from pyro_avae.evaluation.settings import EvaluationSettings, Progress
@@ -39,6 +40,7 @@ def evaluate(
     batch_size: int = 500,
     num_importance_samples: int = 256,
     seed: int = 0,
+    fit: FitProbe = fit_probe,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure a trained pair on the test set: robustness, reconstruction, bound, likelihood.
@@ -66,6 +68,7 @@ def evaluate(
         batch_size: images at a time.
         num_importance_samples: S of the importance-weighted log-likelihood, on the first 500 test images.
         seed: seed of every random number used here.
+        fit: what fits a probe to the training set; :class:`~pyro_avae.runs.StoredProbes` remembers those it fitted.
         progress: called with ``(stage, done, total)``.
 
     Returns:
@@ -115,6 +118,7 @@ def evaluate(
         num_importance_samples=num_importance_samples,
         seed=seed,
         progress=progress,
+        fit=fit,
     )
     _check_data(data)
     _check_pair(transfer_from)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
 
-__all__ = ["PROBE_CS", "LinearProbe", "OneClassError", "fit_probe"]
+__all__ = ["PROBE_CS", "FitProbe", "LinearProbe", "OneClassError", "fit_probe"]
 
 #: The inverse regularisation strengths tried on the held-out tenth; the strongest regularisation wins a tie.
 PROBE_CS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -80,6 +80,18 @@ class LinearProbe(nn.Module):
             "held_out_accuracy": self.held_out_accuracy,
             "converged": self.converged,
         }
+
+
+class FitProbe(Protocol):
+    """What fits a probe: :func:`fit_probe`, or something of one's own.
+
+    Called with features ``(N, L)``, labels ``(N,)`` and the number of classes K; returns what maps features to logits
+    ``(B, K)`` and says in ``summary`` how.
+    """
+
+    def __call__(self, features: Tensor, labels: Tensor, num_classes: int, *, seed: int) -> "LinearProbe":
+        """The fitted probe."""
+        ...
 
 
 def fit_probe(

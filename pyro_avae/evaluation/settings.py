@@ -12,6 +12,7 @@ from pyro_avae.evaluation.attacks import check_epsilons, check_pgd
 from pyro_avae.evaluation.autoattack import require_torchattacks
 from pyro_avae.evaluation.ball import L2, LINF, Ball, check_radii
 from pyro_avae.evaluation.likelihood import MIN_PSIS_SAMPLES
+from pyro_avae.evaluation.probe import FitProbe, fit_probe
 from pyro_avae.evaluation.representation import REPRESENTATIONS
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class EvaluationSettings:
     num_importance_samples: int
     seed: int
     progress: Progress | None
+    fit: FitProbe = fit_probe
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epsilons", check_epsilons(self.epsilons))

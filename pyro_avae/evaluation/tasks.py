@@ -14,7 +14,7 @@ from pyro_avae.evaluation.ball import LINF, Ball
 from pyro_avae.evaluation.features import Classifier, encode_split, split_labels
 from pyro_avae.evaluation.gradient_masking import MASKING_IMAGES, masking_check
 from pyro_avae.evaluation.pair import Guide, device_of
-from pyro_avae.evaluation.probe import LinearProbe, OneClassError, fit_probe
+from pyro_avae.evaluation.probe import LinearProbe, OneClassError
 from pyro_avae.evaluation.representation import REPRESENTATIONS
 from pyro_avae.evaluation.robustness import (
     Attack,
@@ -45,9 +45,10 @@ class _Encoded:
     guide: Guide
     features: Tensor
     labels: Mapping[str, Tensor]
+    settings: EvaluationSettings
 
-    def probe(self, task: str, num_classes: int, seed: int) -> LinearProbe:
-        return fit_probe(self.features, self.labels[task], num_classes, seed=seed)
+    def probe(self, task: str, num_classes: int) -> LinearProbe:
+        return self.settings.fit(self.features, self.labels[task], num_classes, seed=self.settings.seed)
 
 
 def measure_tasks(
@@ -92,7 +93,7 @@ def _encode(guide: Guide, data: ImageData, settings: EvaluationSettings, stage: 
             features=REPRESENTATIONS[settings.representation].features,
             progress=settings.stage(stage),
         )
-    return _Encoded(guide, features, labels)
+    return _Encoded(guide, features, labels, settings)
 
 
 def _one_class(name: str, labels: Tensor) -> str | None:
@@ -113,11 +114,11 @@ class _Task:
 
     def measure(self) -> dict[str, Any]:
         """Accuracies, the check of the attack, probe, majority rate."""
-        probe = self.own.probe(self.name, self.num_classes, self.settings.seed)
+        probe = self.own.probe(self.name, self.num_classes)
         classifier = self._classifier(self.own, probe)
         source = None
         if self.other is not None:
-            source = self._classifier(self.other, self.other.probe(self.name, self.num_classes, self.settings.seed))
+            source = self._classifier(self.other, self.other.probe(self.name, self.num_classes))
         result: dict[str, Any] = {}
         found: dict[Ball, dict[str, Standing]] = {}
         for ball, radii in self.settings.balls():

@@ -10,9 +10,12 @@ from torch import Tensor
 
 from pyro_avae.data import ImageData, load_dataset
 from pyro_avae.errors import InputError
-from pyro_avae.evaluation import Classifier, encode_split, fit_probe, frozen
+from pyro_avae.evaluation import Classifier, encode_split, frozen
+from pyro_avae.evaluation.probe import FitProbe
 from pyro_avae.report.runs import Run
 from pyro_avae.runs.loading import load
+from pyro_avae.runs.run_folder import RunFolder
+from pyro_avae.runs.stored_probes import StoredProbes
 
 __all__ = ["Loader", "Subject", "load_subjects", "loader_on"]
 
@@ -48,11 +51,15 @@ class Subject:
         with frozen(self.model, self.guide):
             return encode_split(self.guide, self.data.train, batch_size=500)
 
+    @cached_property
+    def _fit(self) -> FitProbe:
+        return StoredProbes(RunFolder(self.run.path).probes, write=False)
+
     def classifier(self, task: str) -> Classifier:
-        """The encoder with the probe that the evaluation fitted: same images, same seed."""
+        """The encoder with the probe that the evaluation fitted, fitted again where it is not in the run's folder."""
         features, labels = self.features
         seed = int((self.run.evaluation or {}).get("evaluation_seed", 0))
-        probe = fit_probe(features, labels[task], self.data.tasks[task], seed=seed)
+        probe = self._fit(features, labels[task], self.data.tasks[task], seed=seed)
         return Classifier(self.guide, probe).to(self.data.test.device).eval()
 
 

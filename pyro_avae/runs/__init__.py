@@ -3,5 +3,6 @@
 from pyro_avae.runs.loading import LoadedRun, load, load_run
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings
+from pyro_avae.runs.stored_probes import StoredProbes
 
-__all__ = ["LoadedRun", "RunFolder", "Settings", "load", "load_run"]
+__all__ = ["LoadedRun", "RunFolder", "Settings", "StoredProbes", "load", "load_run"]

@@ -30,6 +30,8 @@ _OURS = {
     ".log.jsonl.tmp",
     "tensorboard",
     "evaluation.json",
+    "probes.safetensors",
+    ".probes.safetensors.tmp",
 }
 
 
@@ -38,11 +40,12 @@ class RunFolder:
 
     ::
 
-        RUN/config.json       the settings
-        RUN/checkpoints/      the two newest
-        RUN/log.jsonl         {"step": 100, "loss": ..., "x": ..., "z": ..., ...}: nats, means per image
-        RUN/tensorboard/      the same as curves
-        RUN/evaluation.json   written by ``pyro-avae evaluate``
+        RUN/config.json         the settings
+        RUN/checkpoints/        the two newest
+        RUN/log.jsonl           {"step": 100, "loss": ..., "x": ..., "z": ..., ...}: nats, means per image
+        RUN/tensorboard/        the same as curves
+        RUN/evaluation.json     written by ``pyro-avae evaluate``
+        RUN/probes.safetensors  the probes that it fitted
 
     Args:
         path: the folder; it need not exist.
@@ -55,6 +58,7 @@ class RunFolder:
         self.log = self.path / "log.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.evaluation = self.path / "evaluation.json"
+        self.probes = self.path / "probes.safetensors"
 
     def begin(self) -> None:
         """Make the folder for a new run.

@@ -10,7 +10,7 @@ import torch
 
 from pyro_avae.data import ImageData, Split
 from pyro_avae.errors import InputError
-from pyro_avae.evaluation import Classifier, evaluate
+from pyro_avae.evaluation import Classifier, evaluate, fit_probe
 
 QUICK = {"epsilons": [0.0, 0.02], "steps": 5, "limit": 60, "num_importance_samples": 50}
 
@@ -186,6 +186,20 @@ def test_a_probe_on_samples_sees_less_than_one_on_the_mean(result: dict, trained
     assert digit["accuracy"]["0.02"] < digit["accuracy"]["0.0"]
     assert one["attack"]["representation"] == {"name": "sample", "samples_per_step": 32, "samples_per_verdict": 256}
     assert result["attack"]["representation"] == {"name": "mean"}
+
+
+def test_a_probe_of_one_s_own_is_the_one_that_is_attacked(trained) -> None:
+    def first_class(features, labels, num_classes, *, seed):
+        probe = fit_probe(features, labels, num_classes, seed=seed)
+        probe.weight.zero_()
+        probe.bias.copy_(torch.eye(num_classes)[0])
+        return probe
+
+    found = evaluate(trained.model, trained.guide, trained.data, **QUICK, tasks=["digit"], fit=first_class)
+    _, labels = trained.data.test.fixed_batch(torch.arange(60))
+    assert found["tasks"]["digit"]["accuracy"] == pytest.approx(
+        dict.fromkeys(["0.0", "0.02"], float((labels["digit"] == 0).double().mean()))
+    )
 
 
 def test_chosen_tasks_are_those_of_the_whole(result: dict, trained) -> None:

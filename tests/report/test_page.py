@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pyro_avae.data import load_dataset
+from pyro_avae.evaluation import evaluate
+from pyro_avae.experiments.evaluate import write_evaluation
 from pyro_avae.report import build_report, write_report
+from pyro_avae.runs import RunFolder, StoredProbes, load, load_run, stored_probes
 
 #: Attributes through which a page can ask for something.
 ADDRESSES = ("src", "href", "srcset", "action", "formaction", "data", "poster", "background", "xlink:href")
@@ -115,6 +119,25 @@ def test_the_chain_stands_next_to_rho(page) -> None:
 
 def test_the_same_runs_make_the_same_page(runs: list[Path], report: Path) -> None:
     assert build_report(runs) == report.read_text(encoding="utf-8")
+
+
+def test_probes_that_the_evaluation_fitted_are_not_fitted_again(train_run, tmp_path, monkeypatch) -> None:
+    run = train_run("vae", "vae", evaluated=False)
+    model, guide, config = load(run)
+    data = load_dataset(config.dataset, limit=config.limit)
+    options = {"epsilons": [0.0, 0.03], "steps": 3, "limit": 60, "num_importance_samples": 25}
+    result = evaluate(model, guide, data, **options, fit=StoredProbes(RunFolder(run).probes))
+    write_evaluation(RunFolder(run), load_run(run), result)
+
+    def refused(*args, **kwargs):
+        raise AssertionError("fitted again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored_probes, "fit_probe", refused)
+        with_them = write_report([run], tmp_path / "with.html").read_text()
+    RunFolder(run).probes.unlink()
+    assert write_report([run], tmp_path / "without.html").read_text() == with_them
+    assert not RunFolder(run).probes.exists()
 
 
 def test_it_is_written_whole_for_all_to_read(runs: list[Path], tmp_path: Path) -> None:
