@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["evaluation_table"]
 
@@ -20,16 +22,16 @@ _FEW_IMAGES = 100
 _NORMS = (("", "ε"), ("_l2", "L2"))
 
 
-def evaluation_table(document: Mapping[str, Any]) -> Table:
-    """The accuracies, a row for each task and attack, and the rest as a caption; without labels, the rest alone."""
+def evaluation_table(document: Mapping[str, Any]) -> Table | Group:
+    """The accuracies, a row for each task and attack, and the rest below; without labels, the rest alone."""
     title = f"{document['method']} on {document['dataset']}, {document['steps']} steps"
-    tasks, caption = document["tasks"], [*_measures(document), *_further(document), *_remarks(document)]
+    tasks, below = document["tasks"], [*_measures(document), *_further(document), *_remarks(document)]
     if not tasks:
         table = Table("no labels: no probe, no attack" if not document["tasks_skipped"] else "no task", title=title)
-        for line in caption:
+        for line in below:
             table.add_row(line)
         return table
-    table = Table(title=f"{title}: accuracy in %", caption="\n".join(caption))
+    table = Table(title=f"{title}: accuracy in %")
     for name in ("task", "majority", "attack"):
         table.add_column(name, justify="right" if name == "majority" else "left", no_wrap=name != "majority")
     first = next(iter(tasks.values()))
@@ -42,7 +44,7 @@ def evaluation_table(document: Mapping[str, Any]) -> Table:
             head = (task, _share(measured["majority"])) if place == 0 else ("", "")
             table.add_row(*head, label, *map(_share, values))
         table.add_section()
-    return table
+    return Group(table, *map(Text, below))  # a caption would be wrapped at the table's width
 
 
 def _measures(document: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from pyro_avae.experiments.defaults import DATASET_DEFAULTS, settings_for
 from pyro_avae.experiments.methods import METHODS, builder_of
 from pyro_avae.experiments.options import add_setting, option
 from pyro_avae.experiments.parts import ARCHITECTURES, LIKELIHOODS
-from pyro_avae.experiments.unused import refuse_unused
+from pyro_avae.experiments.unused import WatchedSettings, refuse_unread, refuse_unused
 from pyro_avae.experiments.warm_start import copy_trained, inherited
 from pyro_avae.paths import shown, user_path
 from pyro_avae.randomness import isolated, stream_seed
@@ -89,8 +89,13 @@ def run(args: argparse.Namespace) -> int:
                 f"image_shape: the run in {shown(folder.path)} has {settings.image_shape}, got {data.shape}"
             )
         settings = replace(settings, image_shape=data.shape)
-    trained = train_run(settings, data, folder, device=device, resume=args.resume, progress=not args.no_progress)
+    trained = train_run(
+        settings, data, folder, device=device, resume=args.resume, progress=not args.no_progress, given=tuple(given)
+    )
     print(_summary(settings, trained.result, folder))
+    first, last = (trained.result.history[place]["loss"] for place in (0, -1))
+    if last - first > abs(first):
+        log.warning("--lr: the loss went up, from %.4g to %.4g nats per image; a smaller one may help", first, last)
     return 0
 
 
@@ -124,14 +129,24 @@ def train_run(
     device: torch.device,
     resume: bool = False,
     progress: bool = False,
+    given: Collection[str] = (),
 ) -> TrainedRun:
     """Build what the settings say and train it in ``folder``.
+
+    Args:
+        settings: of the run.
+        data: what it is trained on.
+        folder: where it is kept.
+        device: where it runs.
+        resume: whether to go on with the run in ``folder``.
+        progress: whether to show a bar.
+        given: names of the settings that were asked for; see :func:`make_triple`.
 
     Raises:
         InputError: as :func:`make_triple`, :func:`~pyro_avae.training.fit` and
             :func:`~pyro_avae.experiments.warm_start.copy_trained`.
     """
-    model, guide, elbo = triple = make_triple(settings)
+    model, guide, elbo = triple = make_triple(settings, given=given)
     if settings.start_from is not None and not (resume and newest_checkpoint(folder.checkpoints)):
         copy_trained(settings.start_from, triple)
     result = fit(
@@ -170,17 +185,22 @@ def _help(name: str) -> str:
     return f"{meaning} (default: {'; '.join([str(shown_default), *special])})"
 
 
-def make_triple(settings: Settings) -> Triple:
+def make_triple(settings: Settings, *, given: Collection[str] = ()) -> Triple:
     """The settings' (model, guide, ELBO), its initial parameters drawn from the stream of the run's seed.
 
+    Args:
+        settings: of the run.
+        given: names of the settings that were asked for, each of which a builder of one's own has to read.
+
     Raises:
-        InputError: settings that the method cannot use, or networks that do not fit into memory.
+        InputError: settings that the method cannot use or does not read, or networks that do not fit into memory.
     """
     path = settings.builder or builder_of(settings.method)
+    watched = WatchedSettings.of(settings)
     builder = import_builder(path)
     with isolated(stream_seed(settings.seed, "parameters")):
         try:
-            return as_triple(builder(settings), what=path)
+            triple = as_triple(builder(watched), what=path)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "alloc" not in str(error):
                 raise
@@ -188,6 +208,9 @@ def make_triple(settings: Settings) -> Triple:
                 f"hidden, latent_dim: networks of widths {settings.hidden} and {settings.latent_dim} latents do not"
                 " fit into memory"
             ) from error
+    if settings.method not in METHODS:  # those in the table say themselves what they have no use for
+        refuse_unread(path, given, watched.read)
+    return triple
 
 
 def _new_settings(given: Mapping[str, Any]) -> Settings:

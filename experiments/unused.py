@@ -1,7 +1,7 @@
 """Settings that are given and would change nothing: refused, so that nobody believes that they did."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pyro_avae.errors import InputError
@@ -9,7 +9,7 @@ from pyro_avae.experiments.methods import METHODS
 from pyro_avae.experiments.options import option
 from pyro_avae.runs.settings import Settings
 
-__all__ = ["refuse_unused"]
+__all__ = ["WatchedSettings", "refuse_unread", "refuse_unused"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,50 @@ _NEEDS: Mapping[str, _Need] = {
 }
 
 
+#: What data and training read, whatever the method.
+_READ_BY_TRAINING = frozenset(
+    {
+        *("method", "dataset", "data_root", "limit", "start_from", "seed", "steps", "batch_size", "lr", "kl_warmup"),
+        *("log_every", "checkpoint_every"),
+    }
+)
+
+
+class WatchedSettings(Settings):
+    """Settings that know which of them were read; a copy made by ``replace`` or ``to_json`` reads them all."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> "WatchedSettings":
+        """The same settings, watched from now on."""
+        watched = cls(**{field.name: getattr(settings, field.name) for field in fields(settings)})
+        watched.read.clear()
+        return watched
+
+    @property
+    def read(self) -> set[str]:
+        """Names of the settings that were read."""
+        names: set[str] = self.__dict__.setdefault("_read", set())
+        return names
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in Settings.__dataclass_fields__:
+            self.read.add(name)
+        return super().__getattribute__(name)
+
+
+def refuse_unread(builder: str, given: Collection[str], read: Collection[str]) -> None:
+    """Refuse settings of the command line that one's own ``module:function`` did not read.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name in given:
+        if name not in read and name not in _READ_BY_TRAINING:
+            raise InputError(f"{option(name)}: {builder} did not read settings.{name}; leave it out, or have it read")
+
+
 def refuse_unused(settings: Settings, given: Mapping[str, Any]) -> None:
-    """Refuse settings of the command line that would change nothing; one's own methods may read them all.
+    """Refuse settings of the command line that would change nothing; see :func:`refuse_unread` for one's own methods.
 
     Raises:
         InputError: one that the method, or another setting, makes useless.

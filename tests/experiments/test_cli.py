@@ -15,7 +15,10 @@ import pyro_avae
 from pyro_avae.experiments.cli import COMMANDS
 
 TINY = ["--hidden", "16", "--latent-dim", "4", "--batch-size", "16", "--limit", "60", "--device", "cpu"]
-RUN = ["train", *TINY, "--steps", "12", "--log-every", "5", "--checkpoint-every", "6", "--no-progress"]
+TRAINING = ["--steps", "12", "--log-every", "5", "--checkpoint-every", "6", "--no-progress"]
+RUN = ["train", *TINY, *TRAINING]
+# Without the settings that a method of one's own may not read.
+OWN_RUN = ["train", *TINY[4:], *TRAINING]
 
 available = [name for name, c in COMMANDS.items() if importlib.util.find_spec(f"pyro_avae.experiments.{c.module}")]
 
@@ -274,7 +277,7 @@ def own_module(tmp_path, monkeypatch):
 
 
 def test_a_method_of_ones_own(cli, own_module):
-    status, _, err = cli(*RUN, "--out", "run", "--method", "my_own_method:build", "--obs-variance", "0.1")
+    status, _, err = cli(*OWN_RUN, "--out", "run", "--method", "my_own_method:build", "--obs-variance", "0.1")
     assert (status, err) == (0, "")
     model, _, config = pyro_avae.load("run")
     assert model.latent_dim == 5 and config.builder == config.method == "my_own_method:build"
@@ -282,8 +285,21 @@ def test_a_method_of_ones_own(cli, own_module):
     assert json.loads((own_module / "run" / "evaluation.json").read_text())["method"] == "my_own_method:build"
 
 
+def test_a_method_of_ones_own_is_given_no_setting_that_it_does_not_read(refused, own_module):
+    message = refused(*OWN_RUN, "--out", "run", "--method", "my_own_method:build", "--rho", "0.3")
+    assert "--rho: my_own_method:build did not read settings.rho; leave it out, or have it read" in message
+    assert not (own_module / "run").exists()
+
+
+def test_a_loss_that_grew_is_told(cli, tmp_path, caplog):
+    assert cli(*RUN, "--out", tmp_path / "good").status == 0
+    assert "the loss" not in caplog.text
+    assert cli(*RUN, "--out", tmp_path / "run", "--lr", "1e6").status == 0
+    assert "--lr: the loss went up, from" in caplog.text
+
+
 def test_a_method_of_ones_own_is_looked_for_where_it_was(cli, refused, own_module, monkeypatch):
-    assert cli(*RUN, "--out", "run", "--method", "my_own_method:build").status == 0
+    assert cli(*OWN_RUN, "--out", "run", "--method", "my_own_method:build").status == 0
     (own_module / "elsewhere").mkdir()
     monkeypatch.chdir(own_module / "elsewhere")
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(own_module)])
@@ -314,18 +330,18 @@ def test_images_without_labels_have_a_table_too(cli, tmp_path):
     ],
 )
 def test_a_method_of_ones_own_that_is_none(refused, own_module, method, message):
-    assert message in refused(*RUN, "--out", "run", "--method", method)
+    assert message in refused(*OWN_RUN, "--out", "run", "--method", method)
     assert not (own_module / "run").exists()
 
 
 def test_a_defect_in_ones_own_method_keeps_its_traceback(cli, own_module):
     with pytest.raises(KeyError, match="no such thing"):
-        cli(*RUN, "--out", "run", "--method", "my_own_method:failing")
+        cli(*OWN_RUN, "--out", "run", "--method", "my_own_method:failing")
 
 
 def test_a_module_that_does_not_import_says_where(refused, own_module):
     (own_module / "my_broken_module.py").write_text("x = 1\ny = undefined\n")
-    message = refused(*RUN, "--out", "run", "--method", "my_broken_module:build")
+    message = refused(*OWN_RUN, "--out", "run", "--method", "my_broken_module:build")
     assert "NameError: name 'undefined' is not defined" in message and "my_broken_module.py:2" in message
 
 
