@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     )
     print(_summary(settings, trained.result, folder))
     first, last = (trained.result.history[place]["loss"] for place in (0, -1))
-    if last - first > abs(first):
+    if first is not None and last is not None and last - first > abs(first):
         log.warning("--lr: the loss went up, from %.4g to %.4g nats per image; a smaller one may help", first, last)
     return 0
 

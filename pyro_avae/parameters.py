@@ -1,4 +1,4 @@
-"""How a plain ``nn.Module`` shows its parameters to ``pyro.infer.SVI``, and to nobody else."""
+"""The parameters of modules: each once, and shown to ``pyro.infer.SVI`` and to nobody else."""
 
 from itertools import count
 from weakref import WeakKeyDictionary
@@ -10,10 +10,26 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import nn
 
-__all__ = ["register_parameters"]
+__all__ = ["register_parameters", "trainable"]
 
 _serial = count()
 _names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+
+
+def trainable(*modules: nn.Module) -> dict[str, nn.Parameter]:
+    """The trainable parameters of the modules, each once, also where two modules share one.
+
+    Example:
+        >>> layer = nn.Linear(2, 3)
+        >>> list(trainable(layer, nn.Sequential(layer, nn.Linear(3, 1))))
+        ['0.weight', '0.bias', '1.1.weight', '1.1.bias']
+    """
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for number, module in enumerate(modules):
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                found.setdefault(id(parameter), (f"{number}.{name}", parameter))
+    return dict(found.values())
 
 
 def register_parameters(module: nn.Module) -> None:

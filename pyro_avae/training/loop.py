@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pyro_avae.devices import as_device
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError
+from pyro_avae.parameters import trainable
 from pyro_avae.randomness import isolated, stream_seed
 from pyro_avae.runs.checkpoints import Checkpoint, save_checkpoint
 from pyro_avae.runs.run_folder import Row, RunFolder
@@ -24,7 +25,7 @@ from pyro_avae.training.batches import EpochOrder, TrainingData, as_source
 from pyro_avae.training.interrupt import Interrupted, StopRequest, deferred_signals
 from pyro_avae.training.log import TrainingLog
 from pyro_avae.training.progress import Reporter, Silent, default_reporter
-from pyro_avae.training.state import TrainingState, trainable, watched
+from pyro_avae.training.state import TrainingState, watched
 from pyro_avae.training.step import NonFiniteError, SVIStep
 
 if TYPE_CHECKING:

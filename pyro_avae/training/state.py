@@ -9,27 +9,11 @@ from pyro_avae.coupling import NaturalRho
 from pyro_avae.errors import InputError
 from pyro_avae.runs.checkpoints import check_module, load_module
 
-__all__ = ["TrainingState", "trainable", "watched"]
+__all__ = ["TrainingState", "watched"]
 
 _CPU_NOISE = "random.cpu"
 _DEVICE_NOISE = "random.device"
 _AUGMENTATION = "random.augmentation"
-
-
-def trainable(*modules: nn.Module) -> dict[str, nn.Parameter]:
-    """The trainable parameters of the modules, each once, also where two modules share one.
-
-    Example:
-        >>> layer = nn.Linear(2, 3)
-        >>> list(trainable(layer, nn.Sequential(layer, nn.Linear(3, 1))))
-        ['0.weight', '0.bias', '1.1.weight', '1.1.bias']
-    """
-    found: dict[int, tuple[str, nn.Parameter]] = {}
-    for number, module in enumerate(modules):
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad:
-                found.setdefault(id(parameter), (f"{number}.{name}", parameter))
-    return dict(found.values())
 
 
 class TrainingState:
