@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyro_avae.errors import InputError
-from pyro_avae.runs.kinds import Integer, IntegerList, Kind
+from pyro_avae.runs.kinds import Integer, IntegerList, Kind, Optional, Switch
 from pyro_avae.runs.settings import setting_infos
 
 __all__ = ["COUNT", "add_setting", "option", "reader"]
@@ -34,6 +34,12 @@ def option(name: str) -> str:
 def add_setting(parser: argparse.ArgumentParser, name: str, **changes: Any) -> None:
     """An option for a setting. Left out, it is absent from the arguments, so that a resumed run can tell."""
     info = setting_infos()[name]
+    if isinstance(info.kind, Optional) and isinstance(info.kind.kind, Switch):
+        words = {"help": info.help, **changes}
+        parser.add_argument(
+            info.option, dest=name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, **words
+        )
+        return
     several = isinstance(info.kind, IntegerList)
     kind = info.kind.item if isinstance(info.kind, IntegerList) else info.kind
     parser.add_argument(

@@ -159,6 +159,7 @@ def train_run(
         lr=settings.lr,
         kl_warmup=settings.kl_warmup,
         seed=settings.seed,
+        compile=settings.compile,
         device=device,
         out=folder,
         resume=resume,
@@ -264,7 +265,9 @@ def _settings_to_resume(folder: RunFolder, given: Mapping[str, Any], checkpoint:
 
 def _summary(settings: Settings, result: FitResult, folder: RunFolder) -> str:
     loss = result.history[-1]["loss"]
+    compiled = f" (compiled in {result.compile_seconds:.1f} s)" if result.compile_seconds else ""
     return (
         f"{settings.method} on {settings.dataset}: {result.steps} steps,"
-        f" {1e3 * result.seconds / result.steps:.1f} ms each, loss {loss:.2f} nats per image; {shown(folder.path)}"
+        f" {1e3 * result.seconds / result.steps:.1f} ms each{compiled}, loss {loss:.2f} nats per image;"
+        f" {shown(folder.path)}"
     )

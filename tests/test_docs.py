@@ -1,16 +1,19 @@
-"""The code of the how-to runs from top to bottom, and its commands are commands."""
+"""The code of the pages runs from top to bottom, and their commands are commands."""
 
 import re
 import sys
 from pathlib import Path
 
+import pyro
 import pytest
 
+from pyro_avae.compilation.trace import TracedProgram
 from pyro_avae.experiments.cli import main
 from pyro_avae.experiments.methods import Method
 from pyro_avae.runs.settings import Settings
 
-HOW_TO = (Path(__file__).resolve().parent.parent / "docs" / "own-method.md").read_text()
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+HOW_TO = (DOCS / "own-method.md").read_text()
 
 
 def blocks(language):
@@ -69,3 +72,13 @@ def test_the_commands_train_evaluate_and_report_it(own_module, capsys):
         words = ["3" if word == "500" else word for word in words]
         assert main([*words, *small[words[0]]]) == 0, capsys.readouterr().err
     assert (own_module / "report.html").is_file()
+
+
+def test_the_compiled_step_of_a_program_of_one_s_own_learns(monkeypatch):
+    monkeypatch.setattr(TracedProgram, "compile", lambda self: None)  # inductor has tests of its own
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "compiled-steps.md").read_text(), flags=re.DOTALL)
+    namespace = {}
+    with pyro.validation_enabled(False):
+        exec(compile(code, "compiled-steps.md", "exec"), namespace)
+    assert float(namespace["losses"][-1]) < 0.2 * float(namespace["losses"][0])
+    assert float(namespace["model"].noise.detach()) < 0.2

@@ -45,11 +45,12 @@ def _compare(found: Outputs, expected: Outputs, traced: TracedProgram, program: 
     dtypes = {tensor.dtype for tensor in program.parameters.values()} | {program.autocast}
     tolerance = max(_TOLERANCE.get(dtype, 1e-3) for dtype in dtypes if dtype is not None)
     scale = torch.stack([g.double().norm() for g in expected.gradients if g is not None] or [torch.ones(())]).norm()
+    names = [*traced.names, *traced.entropy_names]
     pairs: list[tuple[str, Tensor | None, Tensor | None, Tensor]] = [
         ("the loss", found.loss, expected.loss, expected.loss.double().abs()),
         *(
             (f"the term {name!r}", one, other, torch.maximum(other.double().abs(), expected.loss.double().abs()))
-            for name, one, other in zip(traced.names, found.terms, expected.terms, strict=True)
+            for name, one, other in zip(names, found.terms, expected.terms, strict=True)
         ),
         *(
             (f"the gradient of {name}", one, other, scale)

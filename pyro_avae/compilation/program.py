@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from pyro.infer.elbo import ELBOModule
@@ -20,7 +21,8 @@ class Outputs(NamedTuple):
 
     Attributes:
         loss: a 0-d tensor.
-        terms: the terms of the bound and further numbers for logs, 0-d, in the order of :attr:`Program.names`.
+        terms: the terms of the bound, 0-d, in the order of :attr:`Program.names`, then the entropies that it leaves
+            out in the order of :attr:`Program.entropy_names`.
         gradients: one a parameter, None where the loss does not depend on it.
         buffers: the buffers as the pass left them.
     """
@@ -46,6 +48,7 @@ class Program:
         parameters: the trainable ones, each once.
         buffers: all of them, each once.
         names: of the terms, known after the first run; empty where the ELBO has no ``evaluate``.
+        entropy_names: of the entropies, likewise.
     """
 
     def __init__(self, module: ELBOModule, *, mean: bool = False, autocast: torch.dtype | None = None) -> None:
@@ -58,20 +61,16 @@ class Program:
         self.parameters: dict[str, nn.Parameter] = trainable(module.model, module.guide)
         self.buffers = list({id(buffer): buffer for buffer in module.buffers()}.values())
         self.names: list[str] = []
+        self.entropy_names: list[str] = []
 
-    def loss(self, *args: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, with its graph, and what there is to log, in one run of model and guide."""
-        elbo, model, guide = self.module.elbo, self.module.model, self.module.guide
-        with self._autocast():
-            if hasattr(elbo, "evaluate"):
-                found = elbo.evaluate(model, guide, *args)
-                loss = found.loss
-                named = {**found.sites, **{f"{name}_entropy": value for name, value in found.entropy.items()}}
-            else:
-                loss, named = self.module(*args), {}
+    def loss(self, *args: Any) -> tuple[Tensor, list[Tensor]]:
+        """The loss, with its graph, and terms and entropies without, in one run of model and guide."""
+        with self._autocast(), _caught_terms(self.module.elbo) as caught:
+            loss = self.module(*args)
+        named, entropies = (caught[-1].sites, caught[-1].entropy) if caught else ({}, {})
         share = 1 / len(args[0]) if self.mean else 1.0
-        self.names = list(named)
-        return share * loss, {name: share * value.detach() for name, value in named.items()}
+        self.names, self.entropy_names = list(named), list(entropies)
+        return share * loss, [share * value.detach() for value in (*named.values(), *entropies.values())]
 
     def __call__(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor], *args: Any) -> Outputs:
         """Run it with these parameters and buffers; none of them, and nothing of the modules, is changed."""
@@ -79,10 +78,10 @@ class Program:
         put = dict(zip(map(id, self.parameters.values()), parameters, strict=True))
         put.update(zip(map(id, self.buffers), [buffer.clone() for buffer in buffers], strict=True))
         with torch.enable_grad(), tensors_only(self.module), self._swapped(put) as slots:
-            loss, named = self.loss(*args)
+            loss, terms = self.loss(*args)
             left = [holder[name] for holder, name in (slots[id(buffer)] for buffer in self.buffers)]
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return Outputs(loss.detach(), list(named.values()), list(gradients), [tensor.detach() for tensor in left])
+        return Outputs(loss.detach(), terms, list(gradients), [tensor.detach() for tensor in left])
 
     @contextmanager
     def _swapped(self, put: dict[int, Tensor]) -> Iterator[dict[int, tuple[dict[str, Any], str]]]:
@@ -104,3 +103,20 @@ class Program:
             return nullcontext()
         device = next(iter(self.parameters.values())).device
         return torch.autocast(device.type, self.autocast)
+
+
+@contextmanager
+def _caught_terms(elbo: Any) -> Iterator[list[Any]]:
+    """What ``elbo.evaluate`` returns while the loss is computed, whatever the loss is made of it; empty without it."""
+    caught: list[Any] = []
+    if not hasattr(elbo, "evaluate"):
+        yield caught
+        return
+    evaluate = elbo.evaluate
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        caught.append(evaluate(*args, **kwargs))
+        return caught[-1]
+
+    with patch.object(elbo, "evaluate", noted):
+        yield caught

@@ -31,8 +31,8 @@ class SVIProgram:
     an average over ranks: :meth:`gradients`, then :meth:`update`.
 
     Attributes:
-        terms: the terms of the last step's bound by site, and entropies that it leaves out, 0-d tensors; empty for an
-            ELBO that does not tell them.
+        terms: the terms of the last step's bound by site, 0-d tensors; empty for an ELBO that does not tell them.
+        entropy: the entropies that the bound leaves out, where the ELBO was asked for them.
         number: how many steps were done. Step n draws the noise of the seed and n, so that a resumed run sets it.
         seconds: how long tracing, checking and compiling took.
     """
@@ -52,6 +52,7 @@ class SVIProgram:
         self.optimizer, self.max_grad_norm = optimizer, max_grad_norm
         self.compiled = compiled
         self.terms: Mapping[str, Tensor] = {}
+        self.entropy: Mapping[str, Tensor] = {}
         self.number, self.seconds = 0, 0.0
         self._noise = NoiseSource(seed)
         self._traced: dict[Any, TracedProgram] = {}
@@ -75,6 +76,16 @@ class SVIProgram:
         if self.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.program.parameters.values(), self.max_grad_norm)
         self.optimizer.step()
+
+    def try_out(self, *args: Any) -> None:
+        """Run model, guide and ELBO once, with Pyro's validation as it is set; nothing comes of it but errors."""
+        self._noise.start(self.number + 1)
+        buffers = [buffer.clone() for buffer in self.program.buffers]
+        with BaseNoise(self._noise.draw):
+            self.program.loss(*args)
+        with torch.no_grad():
+            for buffer, before in zip(self.program.buffers, buffers, strict=True):
+                buffer.copy_(before)
 
     def trace(self, *args: Any) -> TracedProgram:
         """Trace, check and compile for arguments of this shape; what steps do by themselves for what comes often.
@@ -108,7 +119,8 @@ class SVIProgram:
     def _eager(self, args: Sequence[Any]) -> Tensor:
         self.optimizer.zero_grad()
         with BaseNoise(self._noise.draw):
-            loss, self.terms = self.program.loss(*args)
+            loss, terms = self.program.loss(*args)
+        self._keep(terms, self.program.names, self.program.entropy_names)
         loss.backward()
         return loss.detach()
 
@@ -121,8 +133,12 @@ class SVIProgram:
         with torch.no_grad():
             for place, left in zip(traced.changed, output.buffers, strict=True):
                 buffers[place].copy_(left)
-        self.terms = dict(zip(traced.names, output.terms, strict=True))
+        self._keep(output.terms, traced.names, traced.entropy_names)
         return output.loss
+
+    def _keep(self, terms: Sequence[Tensor], names: Sequence[str], entropy_names: Sequence[str]) -> None:
+        self.terms = dict(zip(names, terms, strict=False))
+        self.entropy = dict(zip(entropy_names, terms[len(names) :], strict=True))
 
 
 def compile_step(

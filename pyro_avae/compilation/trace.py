@@ -54,6 +54,7 @@ class TracedProgram:
             so that a change in place is seen.
         changed: places of the buffers that the program changes; the graph returns no others.
         names: of the terms that it returns.
+        entropy_names: of the entropies behind them.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class TracedProgram:
         constants: Sequence[Tensor],
         changed: Sequence[int],
         names: Sequence[str],
+        entropy_names: Sequence[str],
     ) -> None:
         self.graph, self.specs, self.constants = graph, specs, constants
-        self.changed, self.names = changed, names
+        self.changed, self.names, self.entropy_names = changed, names, entropy_names
         self.run: Any = graph
 
     def __call__(
@@ -124,7 +126,14 @@ def trace_program(program: Program, args: Sequence[Any]) -> TracedProgram:
         raise InputError(_first_line(error)) from error
     constants = _lift_constants(graph, before=len(places))
     changed = _drop_unchanged(graph)
-    return TracedProgram(graph, specs=specs, constants=constants, changed=changed, names=program.names)
+    return TracedProgram(
+        graph,
+        specs=specs,
+        constants=constants,
+        changed=changed,
+        names=program.names,
+        entropy_names=program.entropy_names,
+    )
 
 
 class _NoNumbers(TorchDispatchMode):

@@ -8,7 +8,7 @@ from typing import Any
 
 from pyro_avae.errors import InputError, shown_value
 
-__all__ = ["Integer", "IntegerList", "Kind", "Number", "NumberOr", "Optional", "Text"]
+__all__ = ["Integer", "IntegerList", "Kind", "Number", "NumberOr", "Optional", "Switch", "Text"]
 
 
 class Kind(ABC):
@@ -169,6 +169,27 @@ class IntegerList(Kind):
 
     def parse(self, text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split())
+
+
+@dataclass(frozen=True)
+class Switch(Kind):
+    """True or False; ``--name`` and ``--no-name`` on the command line."""
+
+    @property
+    def allowed(self) -> str:
+        return "True or False"
+
+    @property
+    def metavar(self) -> str:
+        return ""
+
+    def accepts(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise TypeError
+        return value
+
+    def parse(self, text: str) -> bool:
+        return {"true": True, "false": False}[text.lower()]
 
 
 @dataclass(frozen=True)

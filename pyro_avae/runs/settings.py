@@ -5,7 +5,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
 from pyro_avae.errors import InputError, shown_value
-from pyro_avae.runs.kinds import Integer, IntegerList, Kind, Number, NumberOr, Optional, Text
+from pyro_avae.runs.kinds import Integer, IntegerList, Kind, Number, NumberOr, Optional, Switch, Text
 
 __all__ = ["SettingInfo", "Settings", "setting_infos"]
 
@@ -111,6 +111,11 @@ class Settings:
     )
     image_shape: tuple[int, int, int] = _setting((3, 28, 28), IntegerList(_WIDTH, 3, 3), "channels, height, width")
     limit: int | None = _setting(None, Optional(Integer(1, 10**12)), "train on the first N images only")
+    compile: bool | None = _setting(
+        None,
+        Optional(Switch()),
+        "trace and compile the step; by default where 5,000 steps or more make up for the time that it takes",
+    )
     log_every: int = _setting(100, Integer(1, 10**12), "steps between logged ones", defines_run=False)
     checkpoint_every: int = _setting(1000, Integer(1, 10**12), "steps between checkpoints", defines_run=False)
     data_root: str | None = _setting(

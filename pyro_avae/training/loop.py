@@ -1,10 +1,12 @@
 """The SVI loop."""
 
+import logging
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
+from pyro_avae.compilation.compilers import compiler_missing
 from pyro_avae.devices import as_device
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError
@@ -33,6 +36,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FitResult", "fit"]
 
+log = logging.getLogger(__name__)
+
+#: Steps that make up for the time that compiling takes, as a rule.
+_WORTH_COMPILING = 5000
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -43,12 +51,14 @@ class FitResult:
             terms sum to minus the loss; ``x_aux_entropy`` is no part of it; a learned ``rho`` or ``obs_variance`` is
             there too.
         steps: how many were done in all, those before a resume included.
-        seconds: how long they took.
+        seconds: how long they took, compiling apart.
+        compile_seconds: how long compiling took, 0 where steps were eager.
     """
 
     history: list[Row]
     steps: int
     seconds: float
+    compile_seconds: float = 0.0
 
 
 def fit(
@@ -62,6 +72,7 @@ def fit(
     lr: float = 1e-4,
     kl_warmup: int = 0,
     seed: int = 0,
+    compile: bool | None = None,
     device: str | torch.device | None = None,
     out: str | Path | RunFolder | None = None,
     resume: bool = False,
@@ -93,7 +104,10 @@ def fit(
         kl_warmup: steps over which the weight of all KL terms rises linearly from 0 to that of ``elbo``, which has to
             have ``kl_weight``. It keeps latent dimensions from being switched off before the decoder has learned to
             use them. Rows show the loss as it is weighted, and the weight.
-        seed: the run's seed.
+        seed: the run's seed. The noise of a step depends on it and the step's number alone.
+        compile: trace and compile the step (:func:`~pyro_avae.compilation.compile_step`; hooks of parameters are then
+            not called). By default where ``steps`` are at least 5,000, which makes up for the time that it takes. A
+            resumed run goes on as it began.
         device: where to train; the modules are moved there. By default where the model is.
         out: a new or empty folder.
         resume: go on with the run in ``out``.
@@ -104,8 +118,8 @@ def fit(
         callbacks: each called with every logged row.
 
     Raises:
-        InputError: arguments out of range, modules without parameters, a folder that is not empty, or a checkpoint of
-            another run.
+        InputError: arguments out of range, modules without parameters, a folder that is not empty, a checkpoint of
+            another run, or a program that cannot be compiled.
         NonFiniteError: the loss stopped being finite; the step and the first such term are named.
         Interrupted: a signal came; a ``KeyboardInterrupt``.
         OSError: a checkpoint cannot be written; earlier ones are intact.
@@ -141,6 +155,8 @@ def fit(
         lr=lr,
         kl_warmup=kl_warmup,
         seed=seed,
+        compile=compile,
+        steps=steps,
         device=device,
     )
     if progress is True:
@@ -155,6 +171,8 @@ def fit(
         loop.start(folder, found)
         stack.callback(loop.log.close)
         request = stack.enter_context(deferred_signals(enabled=folder is not None))
+        if loop.step < steps:
+            loop.compile(reporter.note)
         reporter.start(loop.step, steps)
         stack.callback(reporter.stop)
         for row in loop.run(steps, log_every=log_every, checkpoint_every=checkpoint_every, request=request):
@@ -164,7 +182,7 @@ def fit(
             reporter.log(row)
             for callback in callbacks:
                 callback(row)
-    return FitResult(loop.log.rows, loop.step, loop.seconds)
+    return FitResult(loop.log.rows, loop.step, loop.seconds, loop.compile_seconds)
 
 
 class _Loop:
@@ -181,6 +199,8 @@ class _Loop:
         lr: float,
         kl_warmup: int,
         seed: int,
+        compile: bool | None,
+        steps: int,
         device: str | torch.device | None,
     ) -> None:
         for name, module in (("model", model), ("guide", guide)):
@@ -199,7 +219,11 @@ class _Loop:
         self.order = EpochOrder(len(self.source), min(batch_size, len(self.source)), seed=seed, device=self.device)
         fused = self.device.type in ("cpu", "cuda")
         optimizer = torch.optim.Adam(trainable(model, guide).values(), lr=lr, fused=fused or None)
-        self.svi = SVIStep(model, guide, elbo, optimizer, self.device, kl_warmup=kl_warmup)
+        self._make_step = partial(SVIStep, model, guide, elbo, optimizer, self.device, kl_warmup=kl_warmup, seed=seed)
+        self.svi = self._make_step()
+        self.asked_to_compile = compile
+        self.compiled = steps >= _WORTH_COMPILING if compile is None else compile
+        self.compile_seconds = 0.0
         self.augmentation = torch.Generator(self.device).manual_seed(stream_seed(seed, "augmentation"))
         self.state = TrainingState(model, guide, optimizer, self.augmentation, self.device)
         self.seed = seed
@@ -222,6 +246,21 @@ class _Loop:
             self._restore(found)
         self.folder = folder
         self.log = TrainingLog(folder, last_step=self.step)
+
+    def compile(self, say: Callable[[str], None]) -> None:
+        """Compile the step where it is to be; a program that is invalid is told as that, by Pyro's own checks."""
+        if not self.compiled:
+            return
+        missing = compiler_missing(self.device)
+        if missing is not None:
+            log.warning("%s; steps are not compiled", missing)
+            return
+        self.svi = self._make_step(compiled=True)
+        x, _ = self.source.batch(self.order(self.step), self.augmentation.clone_state())
+        say("compiling the step, which takes seconds to minutes (--no-compile: none)")
+        with pyro.validation_enabled(True):
+            self.compile_seconds = self.svi.compile(x)
+        say(f"compiled in {self.compile_seconds:.1f} s")
 
     def run(self, steps: int, *, log_every: int, checkpoint_every: int, request: StopRequest) -> Iterator[Row | None]:
         """Train up to ``steps``; yields after each step, the row where it is a logged one."""
@@ -262,7 +301,13 @@ class _Loop:
         except FloatingPointError as error:
             raise NonFiniteError(f"step {self.step}: {error}") from None
         versions = {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__}
-        facts = {"seconds": self.seconds, "device": self.device.type, "fit": self.facts, "versions": versions}
+        facts = {
+            "seconds": self.seconds,
+            "device": self.device.type,
+            "fit": self.facts,
+            "compiled": self.compiled,
+            "versions": versions,
+        }
         save_checkpoint(self.folder.checkpoints, Checkpoint(self.step, self.state.tensors(), facts))
         self.saved = self.step
 
@@ -272,6 +317,10 @@ class _Loop:
             if not isinstance(then, dict) or then.get(name) != value:
                 other = then.get(name) if isinstance(then, dict) else None
                 raise InputError(f"{name}: the run to go on with has {other}, got {value}")
+        compiled = bool(found.facts.get("compiled", False))
+        if self.asked_to_compile is not None and self.asked_to_compile != compiled:
+            raise InputError(f"compile: the run to go on with has {compiled}, got {self.asked_to_compile}")
+        self.compiled = compiled
         same_device = found.facts.get("device") == self.device.type
         self.state.restore(found.tensors, same_device=same_device)
         if not same_device:

@@ -24,6 +24,9 @@ class Reporter(Protocol):
     def log(self, row: Row) -> None:
         """A step was logged."""
 
+    def note(self, text: str) -> None:
+        """A line that says what is going on."""
+
     def stop(self) -> None:
         """Training has ended, well or not."""
 
@@ -36,6 +39,8 @@ class Silent:
     def advance(self, done: int) -> None: ...
 
     def log(self, row: Row) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -69,6 +74,9 @@ class Bar:
     def log(self, row: Row) -> None:
         self._progress.update(self._task, completed=int(row["step"] or 0), terms=describe(row))
 
+    def note(self, text: str) -> None:
+        self._progress.console.print(text, soft_wrap=True, highlight=False)
+
     def stop(self) -> None:
         self._progress.stop()
 
@@ -88,7 +96,10 @@ class Lines:
         step = int(row["step"] or 0)
         if step >= self._next or step == self._total:
             self._next = step + self._every
-            self._console.print(f"step {step}/{self._total}  {describe(row)}", soft_wrap=True, highlight=False)
+            self.note(f"step {step}/{self._total}  {describe(row)}")
+
+    def note(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, highlight=False)
 
     def stop(self) -> None: ...
 

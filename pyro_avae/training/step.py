@@ -8,6 +8,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
+from pyro_avae.compilation import SVIProgram
 from pyro_avae.errors import InputError
 
 __all__ = ["NonFiniteError", "SVIStep"]
@@ -20,10 +21,9 @@ class NonFiniteError(FloatingPointError):
 class SVIStep:
     """Calling it on a batch does one step: loss, gradients, optimiser.
 
-    The loss of a Pyro ELBO is summed over the batch; it is divided by the number of images here, once. The terms of
-    the bound are caught as the loss is computed, where the ELBO has ``evaluate``: nothing is computed twice, and they
-    sum to minus the loss. A step whose loss is not finite is noted on the device, its terms with it;
-    :meth:`row` finds it.
+    The loss of a Pyro ELBO is summed over the batch; it is divided by the number of images in the program, once. The
+    terms of the bound come with the loss, where the ELBO has ``evaluate``: nothing is computed twice, and they sum to
+    minus the loss. A step whose loss is not finite is noted on the device, its terms with it; :meth:`row` finds it.
 
     Args:
         model: a Pyro model that is a module.
@@ -32,6 +32,8 @@ class SVIStep:
         optimizer: of the parameters of both.
         device: where the loss is.
         kl_warmup: steps over which the weight of the KL terms rises from 0 to the ELBO's own.
+        seed: of the noise; that of a step depends on it and on the step's number alone.
+        compiled: whether the step is traced and compiled; see :func:`~pyro_avae.compilation.compile_step`.
 
     Raises:
         InputError: a warm-up of an ELBO whose KL terms cannot be weighted.
@@ -46,6 +48,8 @@ class SVIStep:
         device: torch.device,
         *,
         kl_warmup: int = 0,
+        seed: int = 0,
+        compiled: bool = False,
     ) -> None:
         # Any: terms are reported where an ELBO has them, and Pyro's own have none.
         self._elbo: Any = copy.copy(elbo)
@@ -58,23 +62,25 @@ class SVIStep:
             self._final_kl_weight = float(self._elbo.kl_weight)
             # A tensor, changed in place: no step has to be built anew, and the device is not waited for.
             self._elbo.kl_weight = torch.zeros((), device=device)
-        self._caught: list[Any] = []
-        if hasattr(self._elbo, "evaluate"):
-            evaluate = self._elbo.evaluate
-
-            def caught(*args: Any, **kwargs: Any) -> Any:
-                terms = evaluate(*args, **kwargs)
-                self._caught[:] = [terms]
-                return terms
-
-            self._elbo.evaluate = caught
-        self._loss = self._elbo(model, guide)
-        self._optimizer = optimizer
+        self._program = SVIProgram(self._elbo(model, guide), optimizer, seed=seed, mean=True, compiled=compiled)
         self._ok = torch.ones((), dtype=torch.bool, device=device)
         self._good_steps = torch.zeros((), dtype=torch.int64, device=device)
         self._names: list[str] = []
         self._values = torch.zeros(0, device=device)
-        self._entropy: dict[str, Tensor] = {}
+
+    def compile(self, x: Tensor) -> float:
+        """Trace and compile for batches like ``x``; returns the seconds that it took.
+
+        Raises:
+            InputError: as :func:`~pyro_avae.compilation.compile_step`.
+        """
+        if self._kl_warmup:
+            self._elbo.kl_weight.fill_(self._final_kl_weight)  # with 0 the check would not see the KL terms
+        if hasattr(self._elbo, "with_entropy"):
+            self._elbo.with_entropy = True  # a trace of its own for logged steps would cost as much again
+        self._program.try_out(x)
+        self._program.trace(x)
+        return self._program.seconds
 
     def __call__(self, x: Tensor, *, number: int = 1, with_entropy: bool = False) -> None:
         """One step on the batch ``x``, the ``number``-th of training.
@@ -84,14 +90,10 @@ class SVIStep:
         """
         if self._kl_warmup:
             self._elbo.kl_weight.fill_(self.kl_weight(number))
-        if hasattr(self._elbo, "with_entropy"):
+        if hasattr(self._elbo, "with_entropy") and not self._program.compiled:
             self._elbo.with_entropy = with_entropy
-        self._caught.clear()
-        self._optimizer.zero_grad()
-        loss = self._loss(x) / len(x)
-        loss.backward()
-        self._note(loss.detach(), len(x))
-        self._optimizer.step()
+        self._program.number = number - 1
+        self._note(self._program(x))
 
     def kl_weight(self, number: int) -> float:
         """The weight of the KL terms in the ``number``-th step, 1, 2, ... of a training with a warm-up."""
@@ -118,14 +120,11 @@ class SVIStep:
             raise NonFiniteError(
                 f"step {before + int(good_steps)}: the term {name!r} of the loss is {value} ({terms}); try a smaller lr"
             )
-        return {**row, **{name: float(value) for name, value in self._entropy.items()}}
+        return {**row, **{f"{name}_entropy": float(value) for name, value in self._program.entropy.items()}}
 
-    def _note(self, loss: Tensor, count: int) -> None:
+    def _note(self, loss: Tensor) -> None:
         """Keep this step's loss and terms, unless an earlier step's were not finite: then keep those."""
-        named, self._entropy = {"loss": loss}, {}
-        for terms in self._caught:
-            named.update({name: term.detach() / count for name, term in terms.sites.items()})
-            self._entropy = {f"{name}_entropy": term / count for name, term in terms.entropy.items()}
+        named = {"loss": loss, **self._program.terms}
         values = torch.stack([value.to(loss.dtype) for value in named.values()])
         finite = values.isfinite().all()
         if list(named) == self._names:

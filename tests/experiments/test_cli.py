@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import pyro_avae
+from pyro_avae.compilation.trace import TracedProgram
 from pyro_avae.experiments.cli import COMMANDS
 
 TINY = ["--hidden", "16", "--latent-dim", "4", "--batch-size", "16", "--limit", "60", "--device", "cpu"]
@@ -289,6 +291,20 @@ def test_a_method_of_ones_own_is_given_no_setting_that_it_does_not_read(refused,
     message = refused(*OWN_RUN, "--out", "run", "--method", "my_own_method:build", "--rho", "0.3")
     assert "--rho: my_own_method:build did not read settings.rho; leave it out, or have it read" in message
     assert not (own_module / "run").exists()
+
+
+def test_compiling_is_an_option_and_stays_with_the_run(cli, refused, tmp_path, monkeypatch):
+    monkeypatch.setattr(TracedProgram, "compile", lambda self: None)  # inductor has tests of its own
+    status, out, _ = cli(*RUN, "--out", tmp_path / "run", "--compile")
+    assert status == 0 and re.search(r" ms each \(compiled in \d+\.\d s\), loss ", out)
+    assert "compiled" not in cli(*RUN, "--out", tmp_path / "eager").out
+    assert "compiled" not in cli(*RUN, "--out", tmp_path / "other", "--no-compile").out
+    # As if it had been stopped at step 6.
+    for file in (tmp_path / "run" / "checkpoints").glob("*12.*"):
+        file.unlink()
+    message = refused("train", "--out", tmp_path / "run", "--resume", "--no-compile", "--device", "cpu")
+    assert "--compile: the run in" in message and "has True, got False; leave it out" in message
+    assert "(compiled in " in cli("train", "--out", tmp_path / "run", "--resume", "--device", "cpu").out
 
 
 def test_a_loss_that_grew_is_told(cli, tmp_path, caplog):

@@ -10,12 +10,12 @@ from pyro.infer import TraceMeanField_ELBO
 from pyro.infer.util import is_validation_enabled
 from torch import nn
 
+from pyro_avae.compilation import BaseNoise, NoiseSource
 from pyro_avae.data import load_dataset
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError
 from pyro_avae.guides import AmortizedGuide, AVAEGuide, MLPEncoder
 from pyro_avae.models import PPCA, VAE, ExtendedVAE, Gaussian, MLPDecoder, bernoulli
-from pyro_avae.randomness import stream_seed
 from pyro_avae.runs.settings import Settings
 from pyro_avae.training import NonFiniteError, fit
 from pyro_avae.training.batches import EpochOrder
@@ -34,8 +34,11 @@ def test_the_gradient_is_that_of_the_loss_per_image(make_pair, images):
     fit(model, guide, images, steps=1, batch_size=7, seed=3)
     model, guide = make_pair()
     x = images[EpochOrder(50, 7, seed=3, device=images.device)(0)]
-    torch.manual_seed(stream_seed(3, "noise"))
-    (AVAE_ELBO()(model, guide)(x) / 7).backward()
+    noise = NoiseSource(3)
+    noise.start(1)
+    with BaseNoise(noise.draw):
+        loss = AVAE_ELBO()(model, guide)(x) / 7
+    loss.backward()
     assert seen.keys() == dict(model.named_parameters()).keys()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(seen[name], parameter.grad)
