@@ -15,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_avae.compilation.base_noise import BaseNoise, NoiseSource, NoiseSpec
+from pyro_avae.compilation.graph_passes import drop_unchanged_buffers, functional, lift_constants, merge_equal
 from pyro_avae.compilation.program import Outputs, Program
 from pyro_avae.errors import InputError
 
@@ -124,8 +125,11 @@ def trace_program(program: Program, args: Sequence[Any]) -> TracedProgram:
             graph = traced(*inputs)
     except InputError as error:
         raise InputError(_first_line(error)) from error
-    constants = _lift_constants(graph, before=len(places))
-    changed = _drop_unchanged(graph)
+    constants = lift_constants(graph, before=len(places))
+    behind = len(inputs) - len(places)
+    graph = functional(graph, [*inputs[:behind], *constants, *inputs[behind:]])
+    merge_equal(graph)
+    changed = drop_unchanged_buffers(graph)
     return TracedProgram(
         graph,
         specs=specs,
@@ -150,66 +154,6 @@ class _NoNumbers(TorchDispatchMode):
 
 # It writes to the running statistics, and its schema does not say so: what the graph is simplified by would lose them.
 _DECOMPOSED: Any = get_decompositions([torch.ops.aten.native_batch_norm])
-
-
-def _lift_constants(graph: fx.GraphModule, *, before: int) -> list[Tensor]:
-    """Make inputs of the tensors that the graph holds, in front of the last ``before`` ones; returns the tensors."""
-    constants: dict[str, Tensor] = {}
-    nodes = [node for node in graph.graph.nodes if node.op == "get_attr"]
-    placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    lifted: dict[str, fx.Node] = {}
-    anchor = placeholders[len(placeholders) - before] if before else None
-    for node in nodes:
-        name = str(node.target)
-        if name not in lifted:
-            value = getattr(graph, name)
-            if not isinstance(value, Tensor):
-                continue
-            constants[name] = value
-            place = graph.graph.inserting_before(anchor) if anchor is not None else None
-            if place is None:
-                last = [each for each in graph.graph.nodes if each.op == "placeholder"][-1]
-                place = graph.graph.inserting_after(last)
-            with place:
-                lifted[name] = graph.graph.placeholder(f"constant_{len(lifted)}")
-            lifted[name].meta = dict(node.meta)
-        node.replace_all_uses_with(lifted[name])
-        graph.graph.erase_node(node)
-    for name in lifted:
-        delattr(graph, name)
-    graph.graph.lint()
-    graph.recompile()
-    return list(constants.values())
-
-
-def _drop_unchanged(graph: fx.GraphModule) -> list[int]:
-    """Return no buffer that is still the copy of the one that came in; the places of the others."""
-    (output,) = (node for node in graph.graph.nodes if node.op == "output")
-    loss, terms, gradients, buffers = output.args[0]
-    changed = [place for place, node in enumerate(buffers) if not _is_untouched_copy(node)]
-    output.args = ([loss, terms, gradients, [buffers[place] for place in changed]],)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    return changed
-
-
-def _is_untouched_copy(node: fx.Node) -> bool:
-    """Whether a node is a copy of an input that nothing writes to, as far as can be seen without doubt."""
-    while node.target in _COPIES:
-        for user in node.users:
-            if user.op != "output" and user.target not in _COPIES and _may_write(user):
-                return False
-        node = node.args[0]  # type: ignore[assignment]
-    return node.op == "placeholder"
-
-
-_COPIES = (torch.ops.aten.clone.default, torch.ops.aten.detach.default, torch.ops.aten.alias.default)
-
-
-def _may_write(node: fx.Node) -> bool:
-    """Whether an operation writes to an argument, or returns a view through which a later one may."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is None or any(argument.alias_info is not None for argument in schema.arguments)
 
 
 def _first_line(error: Exception) -> str:

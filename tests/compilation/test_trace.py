@@ -91,6 +91,25 @@ def test_particles(options):
     same(elbo(model, AVAEGuide(LinearEncoder(4, 2), model)), torch.rand(5, 4))
 
 
+@pytest.mark.parametrize(
+    ("method", "passes"),
+    [("vae", 2), ("avae", 3), ("se", 3 + 5)],
+)
+def test_no_pass_through_a_network_is_computed_twice(method, passes):
+    """The AVAE decodes once, for the model and for its view; SE encodes x, its worst case and 5 steps to it."""
+    module, x = pair_of(method)
+    traced = trace_program(Program(module), [x])
+    forward = [node for node in traced.graph.graph.nodes if node.target is torch.ops.aten.addmm.default]
+    assert len(forward) == 2 * passes  # networks of two layers
+
+
+def test_the_graph_writes_to_nothing():
+    module, x = pair_of("avae", normalization="batch")
+    graph = trace_program(Program(module), [x]).graph.graph
+    schemas = [node.target._schema for node in graph.nodes if hasattr(node.target, "_schema")]
+    assert len(schemas) > 100 and not any(schema.is_mutable for schema in schemas)
+
+
 def test_nothing_is_left_changed():
     module, x = pair_of("se-avae", normalization="batch", rho="learned")
     state, random = copy.deepcopy(module.state_dict()), torch.get_rng_state()
