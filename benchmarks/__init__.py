@@ -1,0 +1,1 @@
+"""Measurements: how long a step takes, beside the same mathematics written otherwise."""
