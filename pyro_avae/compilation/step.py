@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from pyro_avae.compilation.base_noise import BaseNoise, NoiseSource
 from pyro_avae.compilation.check import check_trace
 from pyro_avae.compilation.compilers import compiler_missing
-from pyro_avae.compilation.program import Program
+from pyro_avae.compilation.cuda_graph import CudaRecorder, RecordedStep, Recorder, can_be_recorded
+from pyro_avae.compilation.program import Outputs, Program
 from pyro_avae.compilation.trace import TracedProgram, trace_program
 from pyro_avae.errors import InputError
 
@@ -55,20 +56,23 @@ class SVIProgram:
         self.entropy: Mapping[str, Tensor] = {}
         self.number, self.seconds = 0, 0.0
         self._noise = NoiseSource(seed)
+        self._recorder: Recorder | None = None
+        self._recorded: dict[Any, RecordedStep] = {}
         self._traced: dict[Any, TracedProgram] = {}
         self._seen: dict[Any, int] = {}
 
     def __call__(self, *args: Any) -> Tensor:
         """One step: loss, gradients, clipping, optimiser. Returns the loss, without a graph, waiting for no device."""
-        loss = self.gradients(*args)
+        traced = self._begin(args)
+        if traced is not None and self._recorder is not None:
+            return self._rerun(traced, args, self._recorder)
+        loss = self._eager(args) if traced is None else self._replayed(traced, args)
         self.update()
         return loss
 
     def gradients(self, *args: Any) -> Tensor:
         """The first half: the loss, and gradients in the parameters' ``.grad``."""
-        self.number += 1
-        self._noise.start(self.number)
-        traced = self._traced_for(args) if self.compiled else None
+        traced = self._begin(args)
         return self._eager(args) if traced is None else self._replayed(traced, args)
 
     def update(self) -> None:
@@ -102,6 +106,16 @@ class SVIProgram:
         self.seconds += time.monotonic() - began
         return traced
 
+    def record_with(self, recorder: Recorder) -> None:
+        """Have whole steps recorded, on CUDA by :class:`~pyro_avae.compilation.cuda_graph.CudaRecorder`."""
+        self._recorder = recorder
+
+    def _begin(self, args: Sequence[Any]) -> TracedProgram | None:
+        """Count the step and begin its noise; returns the trace for these arguments, None where it is to be eager."""
+        self.number += 1
+        self._noise.start(self.number)
+        return self._traced_for(args) if self.compiled else None
+
     def _traced_for(self, args: Sequence[Any]) -> TracedProgram | None:
         key = self._key(args)
         if key not in self._traced:
@@ -124,17 +138,42 @@ class SVIProgram:
         loss.backward()
         return loss.detach()
 
+    def _rerun(self, traced: TracedProgram, args: Sequence[Any], recorder: Recorder) -> Tensor:
+        key = self._key(args)
+        if key not in self._recorded:
+
+            def body(noise: Sequence[Tensor], args: Sequence[Any]) -> list[Tensor]:
+                output = self._computed(traced, noise, args)
+                self.update()
+                return [output.loss, *output.terms]
+
+            self._recorded[key] = RecordedStep(
+                body,
+                args,
+                specs=traced.specs,
+                state=[*self.program.parameters.values(), *self.program.buffers],
+                optimizer=self.optimizer,
+                recorder=recorder,
+            )
+        loss, *terms = self._recorded[key](self._noise, args)
+        self._keep(terms, traced.names, traced.entropy_names)
+        return loss
+
     def _replayed(self, traced: TracedProgram, args: Sequence[Any]) -> Tensor:
+        output = self._computed(traced, [self._noise.draw(spec) for spec in traced.specs], args)
+        self._keep(output.terms, traced.names, traced.entropy_names)
+        return output.loss
+
+    def _computed(self, traced: TracedProgram, noise: Sequence[Tensor], args: Sequence[Any]) -> Outputs:
+        """Run the trace, and put gradients and buffers where they belong."""
         parameters, buffers = list(self.program.parameters.values()), self.program.buffers
-        noise = [self._noise.draw(spec) for spec in traced.specs]
         output = traced(parameters, buffers, noise, *args)
         for parameter, gradient in zip(parameters, output.gradients, strict=True):
             parameter.grad = gradient
         with torch.no_grad():
             for place, left in zip(traced.changed, output.buffers, strict=True):
                 buffers[place].copy_(left)
-        self._keep(output.terms, traced.names, traced.entropy_names)
-        return output.loss
+        return output
 
     def _keep(self, terms: Sequence[Tensor], names: Sequence[str], entropy_names: Sequence[str]) -> None:
         self.terms = dict(zip(names, terms, strict=False))
@@ -172,7 +211,8 @@ def compile_step(
     Args:
         elbo_module: ``elbo(model, guide)``. Model and guide hold their parameters themselves (modules, PyroModules);
             tensors of ``pyro.param`` statements are in Pyro's global store and cannot be traced.
-        optimizer: of the parameters of both.
+        optimizer: of the parameters of both. On CUDA, one with ``capturable=True`` has the whole step, its own part
+            included, recorded in one CUDA graph.
         example: arguments of the step, as they will come.
         seed: of the noise.
         mean: divide the loss by the number of rows of the first argument; Pyro's is their sum.
@@ -207,10 +247,13 @@ def compile_step(
     if not step.program.parameters:
         raise InputError("elbo_module: expected parameters to train, found none that requires grad")
     if compile:
-        missing = compiler_missing(next(iter(step.program.parameters.values())).device)
+        device = next(iter(step.program.parameters.values())).device
+        missing = compiler_missing(device)
         if missing is not None:
             log.warning("%s; steps are not compiled", missing)
             step.compiled = False
         else:
             step.trace(*example)
+            if can_be_recorded(optimizer, device):
+                step.record_with(CudaRecorder())
     return step

@@ -218,7 +218,12 @@ class _Loop:
         self.source = as_source(data, self.device)
         self.order = EpochOrder(len(self.source), min(batch_size, len(self.source)), seed=seed, device=self.device)
         fused = self.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.Adam(trainable(model, guide).values(), lr=lr, fused=fused or None)
+        optimizer = torch.optim.Adam(
+            trainable(model, guide).values(),
+            lr=lr,
+            fused=fused or None,
+            capturable=self.device.type == "cuda",  # its step count on the device: a CUDA graph may hold the whole step
+        )
         self._make_step = partial(SVIStep, model, guide, elbo, optimizer, self.device, kl_warmup=kl_warmup, seed=seed)
         self.svi = self._make_step()
         self.asked_to_compile = compile

@@ -9,6 +9,7 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from pyro_avae.compilation import SVIProgram
+from pyro_avae.compilation.cuda_graph import CudaRecorder, can_be_recorded
 from pyro_avae.errors import InputError
 
 __all__ = ["NonFiniteError", "SVIStep"]
@@ -80,6 +81,8 @@ class SVIStep:
             self._elbo.with_entropy = True  # a trace of its own for logged steps would cost as much again
         self._program.try_out(x)
         self._program.trace(x)
+        if can_be_recorded(self._program.optimizer, self._ok.device):
+            self._program.record_with(CudaRecorder())
         return self._program.seconds
 
     def __call__(self, x: Tensor, *, number: int = 1, with_entropy: bool = False) -> None:
