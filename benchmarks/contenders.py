@@ -1,5 +1,6 @@
 """The contenders: one step each of the same pair on the same batch."""
 
+import importlib.util
 from collections.abc import Callable
 
 import pyro
@@ -17,8 +18,8 @@ __all__ = ["contenders"]
 LR = 1e-4
 
 
-def contenders(settings: Settings, objective: Objective, x: Tensor) -> dict[str, Callable[[], object]]:
-    """Each makes a step of its own copy of the pair."""
+def contenders(name: str, settings: Settings, objective: Objective, x: Tensor) -> dict[str, Callable[[], object]]:
+    """Each makes a step of its own copy of the pair; JAX where it is installed and the networks are fully connected."""
     made: dict[str, Callable[[], object]] = {
         "ours, eager": _ours(settings, x, compiled=False),
         "ours, compiled": _ours(settings, x, compiled=True),
@@ -27,6 +28,11 @@ def contenders(settings: Settings, objective: Objective, x: Tensor) -> dict[str,
         "SVI, TraceMeanField_ELBO": _stock(settings, TraceMeanField_ELBO(), x),
         "SVI, Trace_ELBO": _stock(settings, Trace_ELBO(), x),
     }
+    if settings.architecture == "mlp" and importlib.util.find_spec("jax") is not None:
+        from benchmarks.jax_step import jax_step
+
+        model, guide, _ = _pair(settings, x.cpu())
+        made["JAX"] = jax_step(name, guide.encoder, model.decoder, x.cpu().numpy(), lr=LR)  # type: ignore[arg-type]
     return made
 
 

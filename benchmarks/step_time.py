@@ -5,7 +5,8 @@
     python -m benchmarks.step_time [--device cpu] [--threads 1] [--json FILE] [--cases mlp-64 conv-64 ...]
 
 Prints, for each case and method, the median milliseconds of every contender and its ratio to the others' that matter:
-compiled against torch written by hand and compiled, against stock Pyro, and each method against the VAE.
+compiled against torch written by hand and compiled, against stock Pyro, against JAX (``pip install jax``; fully
+connected networks), and each method against the VAE.
 """
 
 import argparse
@@ -43,7 +44,7 @@ def measure(
     torch.compiler.reset()
     with pyro.validation_enabled(False):
         return interleaved(
-            contenders(settings, objective, x), repetitions=repetitions, least_seconds=seconds, device=device
+            contenders(method, settings, objective, x), repetitions=repetitions, least_seconds=seconds, device=device
         )
 
 
@@ -69,7 +70,9 @@ def main() -> None:
             print(f"\n{case}, {method}: median ms a step ({args.repetitions} repetitions)")
             for name, each in found.items():
                 print(f"  {name:26} {median(each):8.2f}   {min(each):8.2f} .. {max(each):.2f}")
-            for to in ("torch by hand, compiled", "SVI, TraceMeanField_ELBO"):
+            for to in ("torch by hand, compiled", "SVI, TraceMeanField_ELBO", "JAX"):
+                if to not in found:
+                    continue
                 low, middle, high = ratios(found, "ours, compiled", to)
                 print(f"  ours, compiled / {to}: {middle:.3f} ({low:.3f} .. {high:.3f})", flush=True)
     for case, methods in times.items():

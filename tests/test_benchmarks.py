@@ -5,6 +5,7 @@ import zlib
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -60,3 +61,26 @@ def test_times_are_of_the_right_contender():
     assert {name: len(each) for name, each in times.items()} == {"short": 5, "long": 5}
     low, middle, high = ratios(times, "long", "short")
     assert low <= middle <= high and middle > 5
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_objective_in_jax_is_the_one_by_hand(name):
+    """Averages over many draws: the two have noise of their own."""
+    pytest.importorskip("jax")
+    import jax
+    import jax.numpy as jnp
+
+    from benchmarks.jax_step import LOSSES, weights_of
+
+    objective, changes = OBJECTIVES[name]
+    settings = settings_for({"dataset": "color-mnist", "hidden": (7,), "latent_dim": 3, **changes})
+    model, guide, _ = make_triple(settings)
+    x = torch.rand(4, 3, 28, 28)
+    draws = 200
+    by_hand = [float(objective(guide.encoder, model.decoder, x).detach()) for _ in range(draws)]
+    weights, data = weights_of(guide.encoder, model.decoder), jnp.asarray(x.flatten(1).numpy())
+    loss = jax.jit(LOSSES[name])
+    in_jax = [float(loss(weights, data, key)) for key in jax.random.split(jax.random.key(0), draws)]
+    error = (np.var(by_hand) / draws + np.var(in_jax) / draws) ** 0.5
+    assert abs(np.mean(by_hand) - np.mean(in_jax)) < 5 * error
+    assert np.std(by_hand) == pytest.approx(np.std(in_jax), rel=0.5)
