@@ -73,10 +73,7 @@ def merge_equal(graph: fx.GraphModule) -> None:
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
             continue
-        key = _key(node)
-        if key is None:
-            continue
-        first = seen.setdefault(key, node)
+        first = seen.setdefault(_key(node), node)
         if first is not node:
             node.replace_all_uses_with(first)
             graph.graph.erase_node(node)
@@ -84,17 +81,10 @@ def merge_equal(graph: fx.GraphModule) -> None:
 
 
 def _key(node: fx.Node) -> Any:
-    """What two nodes have in common that compute the same; None where that cannot be told."""
-    if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
-        return None
+    """What two nodes have in common that compute the same; a trace has no random ones."""
     named = map_arg((node.args, node.kwargs), lambda argument: ("node", argument.name))
     leaves, structure = pytree.tree_flatten(named)
-    key = (node.target, structure, tuple((type(leaf), leaf) for leaf in leaves))
-    try:
-        hash(key)
-    except TypeError:
-        return None
-    return key
+    return node.target, structure, tuple(map(repr, leaves))  # 0.0 equals -0.0 and 1, and is another argument
 
 
 def drop_unchanged_buffers(graph: fx.GraphModule) -> list[int]:

@@ -19,6 +19,9 @@ _Function = Callable[[Draw, dict[str, Any]], Any]
 
 _aten = torch.ops.aten
 
+#: Random operations that torch does not mark as such.
+_UNTAGGED = (_aten._sample_dirichlet.default, _aten.binomial.default)
+
 
 def is_random(op: Any) -> bool:
     """Whether an operation draws random numbers.
@@ -27,13 +30,13 @@ def is_random(op: Any) -> bool:
         >>> is_random(torch.ops.aten.randn.default), is_random(torch.ops.aten.add.Tensor)
         (True, False)
     """
-    return torch.Tag.nondeterministic_seeded in op.tags
+    return torch.Tag.nondeterministic_seeded in op.tags or op in _UNTAGGED
 
 
 def as_function_of_noise(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Callable[[Draw], Any] | None:
     """What a random operation computes, given standard noise; None for one that has no such form here.
 
-    It has none where the operation takes a generator of its own, and for gamma and Poisson variables (their samplers
+    It has none where the operation takes a generator of its own, and for gamma, Dirichlet, binomial and Poisson variables (their samplers
     reject), permutations and draws without replacement.
 
     Args:

@@ -262,7 +262,7 @@ class _Loop:
             return
         self.svi = self._make_step(compiled=True)
         x, _ = self.source.batch(self.order(self.step), self.augmentation.clone_state())
-        say("compiling the step, which takes seconds to minutes (--no-compile: none)")
+        say("compiling the step, which takes seconds to minutes (--no-compile trains without)")
         with pyro.validation_enabled(True):
             self.compile_seconds = self.svi.compile(x)
         say(f"compiled in {self.compile_seconds:.1f} s")

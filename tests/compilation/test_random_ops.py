@@ -98,6 +98,9 @@ def test_gradients_run_through_them_as_through_torch_s():
     "draw",
     [
         lambda: torch.distributions.Gamma(2.0, 1.0).rsample((4,)),
+        lambda: torch.distributions.Dirichlet(torch.ones(3)).rsample((4,)),
+        lambda: torch.distributions.Beta(2.0, 3.0).rsample((4,)),
+        lambda: torch.distributions.Binomial(5, torch.tensor(0.3)).sample((4,)),
         lambda: torch.poisson(torch.full((4,), 3.0)),
         lambda: torch.randperm(4),
         lambda: torch.multinomial(P, 2),
