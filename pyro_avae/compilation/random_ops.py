@@ -36,8 +36,8 @@ def is_random(op: Any) -> bool:
 def as_function_of_noise(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Callable[[Draw], Any] | None:
     """What a random operation computes, given standard noise; None for one that has no such form here.
 
-    It has none where the operation takes a generator of its own, and for gamma, Dirichlet, binomial and Poisson variables (their samplers
-    reject), permutations and draws without replacement.
+    It has none where the operation takes a generator of its own, and for gamma, Dirichlet, binomial and Poisson
+    variables (their samplers reject), permutations and draws without replacement.
 
     Args:
         op: an overload, e.g. ``torch.ops.aten.bernoulli.default``.
