@@ -25,7 +25,7 @@ from pyro_avae.runs.loading import load_run
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings
 from pyro_avae.runs.stored_probes import StoredProbes
-from pyro_avae.training.batches import NoData
+from pyro_avae.training.sources import NoData
 
 __all__ = ["RowRun", "row_run"]
 

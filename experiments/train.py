@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from pyro_avae.data import DATASETS, ImageData, load_dataset
-from pyro_avae.devices import as_device, default_device
 from pyro_avae.errors import InputError
+from pyro_avae.experiments import several_devices
 from pyro_avae.experiments.defaults import DATASET_DEFAULTS, settings_for
 from pyro_avae.experiments.methods import METHODS, builder_of
 from pyro_avae.experiments.options import add_setting, option
@@ -26,10 +26,20 @@ from pyro_avae.runs.checkpoints import Checkpoint, newest_checkpoint
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings, setting_infos
 from pyro_avae.runs.triple import Triple, as_triple, import_builder
-from pyro_avae.training import FitResult, fit
-from pyro_avae.training.batches import NoData
+from pyro_avae.training import FitResult, fit_seeds
+from pyro_avae.training.ranks import Ranks
+from pyro_avae.training.sources import NoData
 
-__all__ = ["TrainedRun", "add_arguments", "load_training_data", "make_importable", "make_triple", "run", "train_run"]
+__all__ = [
+    "TrainedRun",
+    "add_arguments",
+    "load_training_data",
+    "make_importable",
+    "make_triple",
+    "run",
+    "train_run",
+    "train_runs",
+]
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in setting_infos():
         if name not in _NO_OPTION:
             add_setting(parser, name, help=_help(name))
+    parser.add_argument(
+        "--seeds",
+        type=_count,
+        default=None,
+        metavar="N",
+        help="train N seeds at once, --seed and those after it, each a run of its own in RUN/seed-S",
+    )
+    several_devices.add_arguments(parser)
     parser.add_argument("--device", default=None, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
 
@@ -65,38 +83,87 @@ def run(args: argparse.Namespace) -> int:
     for name in ("data_root", "start_from"):
         if given.get(name) is not None:
             given[name] = str(user_path(given[name]))
-    folder = RunFolder(args.out)
-    device = as_device(args.device or default_device())
-    checkpoint = newest_checkpoint(folder.checkpoints) if args.resume else None
-    settings = _settings_to_resume(folder, given, checkpoint) if args.resume else None
+    try:
+        with several_devices.started(args) as (ranks, device):
+            prepared = several_devices.decided_by_first(ranks, lambda: _prepared(args, given))
+            if all(finished for _, _, finished in prepared):
+                if not ranks.rank:
+                    print(f"{shown(RunFolder(args.out).path)}: already finished, {prepared[0][1].steps} steps")
+                return 0
+            _train(args, given, [(folder, settings) for folder, settings, _ in prepared], ranks, device)
+    except several_devices.OtherRank:
+        return 1
+    return 0
+
+
+def _prepared(args: argparse.Namespace, given: Mapping[str, Any]) -> list[tuple[RunFolder, Settings, bool]]:
+    """The folder and settings of each seed, and whether it is trained already."""
+    if args.seeds is None:
+        return [_prepare(RunFolder(args.out), given, resume=args.resume)]
+    top = RunFolder(args.out)
+    if not args.resume and not top.is_empty():
+        top.begin()
+    first = given.get("seed", Settings().seed)
+    return [
+        _prepare(RunFolder(top.path / f"seed-{seed}"), {**given, "seed": seed}, resume=args.resume)
+        for seed in range(first, first + args.seeds)
+    ]
+
+
+def _prepare(folder: RunFolder, given: Mapping[str, Any], *, resume: bool) -> tuple[RunFolder, Settings, bool]:
+    checkpoint = newest_checkpoint(folder.checkpoints) if resume else None
+    settings = _settings_to_resume(folder, given, checkpoint) if resume else None
     if settings is None:
         settings = _new_settings(given)
-        if not args.resume and not folder.is_empty():
+        if not resume and not folder.is_empty():
             folder.begin()
     elif checkpoint is not None and checkpoint.step >= settings.steps:
-        print(f"{shown(folder.path)}: already finished, {settings.steps} steps")
-        return 0
+        return folder, settings, True
     refuse_unused(settings, given)
     if settings.kl_warmup > settings.steps:
         raise InputError(
             f"--kl-warmup: expected at most the {settings.steps} steps of training, got {settings.kl_warmup}; the KL"
             " terms would never reach their weight"
         )
-    data = load_training_data(settings, device)
+    return folder, settings, False
+
+
+def _train(
+    args: argparse.Namespace,
+    given: Mapping[str, Any],
+    runs: Sequence[tuple[RunFolder, Settings]],
+    ranks: Ranks,
+    device: torch.device,
+) -> None:
+    folders, settings = [folder for folder, _ in runs], [each for _, each in runs]
+    if any(":" in each.method for each in settings):
+        make_importable()
+    # On the host: training puts on the device what fits there.
+    data = load_training_data(settings[0], torch.device("cpu"))
     if isinstance(data, ImageData):
-        if checkpoint is not None and settings.image_shape != data.shape:
-            raise InputError(
-                f"image_shape: the run in {shown(folder.path)} has {settings.image_shape}, got {data.shape}"
-            )
-        settings = replace(settings, image_shape=data.shape)
-    trained = train_run(
-        settings, data, folder, device=device, resume=args.resume, progress=not args.no_progress, given=tuple(given)
+        for folder, each in runs:
+            if args.resume and newest_checkpoint(folder.checkpoints) and each.image_shape != data.shape:
+                raise InputError(
+                    f"image_shape: the run in {shown(folder.path)} has {each.image_shape}, got {data.shape}"
+                )
+        settings = [replace(each, image_shape=data.shape) for each in settings]
+    trained = train_runs(
+        settings,
+        data,
+        folders,
+        device=device,
+        resume=args.resume,
+        progress=not args.no_progress,
+        given=tuple(given),
+        ranks=ranks,
     )
-    print(_summary(settings, trained.result, folder))
-    first, last = (trained.result.history[place]["loss"] for place in (0, -1))
-    if first is not None and last is not None and last - first > abs(first):
-        log.warning("--lr: the loss went up, from %.4g to %.4g nats per image; a smaller one may help", first, last)
-    return 0
+    if ranks.rank:
+        return
+    for each, folder, (_, _, result) in zip(settings, folders, trained, strict=True):
+        print(_summary(each, result, folder))
+        first, last = (result.history[place]["loss"] for place in (0, -1))
+        if first is not None and last is not None and last - first > abs(first):
+            log.warning("--lr: the loss went up, from %.4g to %.4g nats per image; a smaller one may help", first, last)
 
 
 def load_training_data(settings: Settings, device: torch.device) -> ImageData | NoData:
@@ -146,29 +213,61 @@ def train_run(
         InputError: as :func:`make_triple`, :func:`~pyro_avae.training.fit` and
             :func:`~pyro_avae.experiments.warm_start.copy_trained`.
     """
-    model, guide, elbo = triple = make_triple(settings, given=given)
-    if settings.start_from is not None and not (resume and newest_checkpoint(folder.checkpoints)):
-        copy_trained(settings.start_from, triple)
-    result = fit(
-        model,
-        guide,
+    (trained,) = train_runs([settings], data, [folder], device=device, resume=resume, progress=progress, given=given)
+    return trained
+
+
+def train_runs(
+    settings: Sequence[Settings],
+    data: ImageData | NoData,
+    folders: Sequence[RunFolder],
+    *,
+    device: torch.device,
+    resume: bool = False,
+    progress: bool = False,
+    given: Collection[str] = (),
+    ranks: Ranks | None = None,
+) -> list[TrainedRun]:
+    """:func:`train_run` for several seeds at once, see :func:`~pyro_avae.training.fit_seeds`.
+
+    Args:
+        settings: of each run; they differ in the seed alone.
+        data: as there, like the other options.
+        folders: one for each run.
+        ranks: the processes that share each batch.
+    """
+    triples = [make_triple(each, given=given) for each in settings]
+    for each, folder, triple in zip(settings, folders, triples, strict=True):
+        if each.start_from is not None and not (resume and newest_checkpoint(folder.checkpoints)):
+            copy_trained(each.start_from, triple)
+    common = settings[0]
+    results = fit_seeds(
+        [(model, guide) for model, guide, _ in triples],
         data,
-        elbo=elbo,
-        steps=settings.steps,
-        batch_size=settings.batch_size,
-        lr=settings.lr,
-        kl_warmup=settings.kl_warmup,
-        seed=settings.seed,
-        compile=settings.compile,
+        elbo=triples[0].elbo,
+        seeds=[each.seed for each in settings],
+        steps=common.steps,
+        batch_size=common.batch_size,
+        lr=common.lr,
+        kl_warmup=common.kl_warmup,
+        precision=common.precision,
+        compile=common.compile,
         device=device,
-        out=folder,
+        outs=folders,
         resume=resume,
         settings=settings,
-        checkpoint_every=settings.checkpoint_every,
-        log_every=settings.log_every,
+        checkpoint_every=common.checkpoint_every,
+        log_every=common.log_every,
         progress=progress,
+        ranks=ranks,
     )
-    return TrainedRun(model, guide, result)
+    return [TrainedRun(model, guide, result) for (model, guide, _), result in zip(triples, results, strict=True)]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"expected an integer in 1..1000, got {text[:80]!r}")
+    return int(text)
 
 
 def _help(name: str) -> str:

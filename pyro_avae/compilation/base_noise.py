@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pyro_avae.compilation.random_ops import NORMAL, as_function_of_noise, is_random
 from pyro_avae.randomness import stream_seed
 
-__all__ = ["BaseNoise", "NoiseSource", "NoiseSpec"]
+__all__ = ["BaseNoise", "Noise", "NoiseSource", "NoiseSpec"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,21 @@ class BaseNoise(TorchDispatchMode):
 
     def _drawn(self, kind: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
         return self._draw(NoiseSpec(kind, tuple(shape), dtype, device))
+
+
+class Noise(Protocol):
+    """Where the standard noise of steps comes from."""
+
+    def start(self, step: int) -> None:
+        """Begin the draws of step 1, 2, ..."""
+
+    def draw(self, spec: NoiseSpec) -> Tensor:
+        """The next noise of this step."""
+        ...
+
+    def fill(self, spec: NoiseSpec, into: Tensor) -> Tensor:
+        """:meth:`draw` into a tensor that is there."""
+        ...
 
 
 class NoiseSource:

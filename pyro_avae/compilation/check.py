@@ -1,23 +1,53 @@
 """Whether a traced program computes what the program computes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from pyro_avae.compilation.base_noise import NoiseSource
+from pyro_avae.compilation.base_noise import NoiseSource, NoiseSpec
 from pyro_avae.compilation.program import Outputs, Program
-from pyro_avae.compilation.trace import TracedProgram, run_with_noise
+from pyro_avae.compilation.trace import run_with_noise
 from pyro_avae.errors import InputError
 
-__all__ = ["check_trace"]
+__all__ = ["Traced", "check_trace"]
 
 #: What two orders of summation may differ by, as a part of the whole gradient's norm, by the coarsest dtype involved.
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 
 
-def check_trace(traced: TracedProgram, program: Program, args: Sequence[Any], *, seed: int = 1) -> None:
+class Traced(Protocol):
+    """A traced program, or what stands for one."""
+
+    @property
+    def specs(self) -> Sequence[NoiseSpec]:
+        """The noise that it wants."""
+        ...
+
+    @property
+    def changed(self) -> Sequence[int]:
+        """Places of the buffers that it returns."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the terms."""
+        ...
+
+    @property
+    def entropy_names(self) -> Sequence[str]:
+        """Names of the entropies behind them."""
+        ...
+
+    def __call__(
+        self, parameters: Sequence[Tensor], buffers: Sequence[Tensor], noise: Sequence[Tensor], *args: Any
+    ) -> Outputs:
+        """Run it."""
+        ...
+
+
+def check_trace(traced: Traced, program: Program, args: Sequence[Any], *, seed: int = 1) -> None:
     """Compare loss, terms, every gradient and every buffer with the program's own, on other data and noise.
 
     The other data are the arguments' numbers, shuffled: a number that the trace took for a constant is found out, and
@@ -41,7 +71,7 @@ def _shuffled(values: Tensor, generator: torch.Generator) -> Tensor:
     return values.flatten()[order].reshape(values.shape)
 
 
-def _compare(found: Outputs, expected: Outputs, traced: TracedProgram, program: Program) -> None:
+def _compare(found: Outputs, expected: Outputs, traced: Traced, program: Program) -> None:
     dtypes = {tensor.dtype for tensor in program.parameters.values()} | {program.autocast}
     tolerance = max(_TOLERANCE.get(dtype, 1e-3) for dtype in dtypes if dtype is not None)
     scale = torch.stack([g.double().norm() for g in expected.gradients if g is not None] or [torch.ones(())]).norm()

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pyro_avae.compilation.base_noise import NoiseSource, NoiseSpec
+from pyro_avae.compilation.base_noise import Noise, NoiseSpec
 
 __all__ = ["CudaRecorder", "RecordedStep", "Recorder", "can_be_recorded"]
 
@@ -94,7 +94,7 @@ class RecordedStep:
                 tensor.copy_(kept[key]) if key in kept else tensor.zero_()
         self._replay, self._results = recorder.record(lambda: body(self._noise, self._args))
 
-    def __call__(self, source: NoiseSource, args: Sequence[Any]) -> list[Tensor]:
+    def __call__(self, source: Noise, args: Sequence[Any]) -> list[Tensor]:
         """One step on these arguments with the next noise; the results are copies."""
         for static, arg in zip(self._args, args, strict=True):
             if isinstance(static, Tensor):

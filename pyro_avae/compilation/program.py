@@ -1,6 +1,6 @@
 """An ELBO's loss and gradients as a function of tensors alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -38,7 +38,8 @@ class Program:
 
     Args:
         module: what ``elbo(model, guide)`` returns.
-        mean: divide loss and terms by the number of rows of the first argument.
+        prepare: makes the ELBO's arguments, a tuple or the one, of the program's; by default they are the same.
+        mean: divide loss and terms by the number of rows of the ELBO's first argument.
         autocast: dtype of ``torch.autocast``, None for none.
 
     Raises:
@@ -51,13 +52,20 @@ class Program:
         entropy_names: of the entropies, likewise.
     """
 
-    def __init__(self, module: ELBOModule, *, mean: bool = False, autocast: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        module: ELBOModule,
+        *,
+        prepare: Callable[..., Any] | None = None,
+        mean: bool = False,
+        autocast: torch.dtype | None = None,
+    ) -> None:
         if not hasattr(module.elbo, "differentiable_loss"):
             raise InputError(
                 f"elbo: {type(module.elbo).__name__} has no differentiable_loss, without which there is nothing to"
                 " trace; use AVAE_ELBO, Trace_ELBO or TraceMeanField_ELBO, or train with pyro.infer.SVI"
             )
-        self.module, self.mean, self.autocast = module, mean, autocast
+        self.module, self.prepare, self.mean, self.autocast = module, prepare, mean, autocast
         self.parameters: dict[str, nn.Parameter] = trainable(module.model, module.guide)
         self.buffers = list({id(buffer): buffer for buffer in module.buffers()}.values())
         self.names: list[str] = []
@@ -65,6 +73,9 @@ class Program:
 
     def loss(self, *args: Any) -> tuple[Tensor, list[Tensor]]:
         """The loss, with its graph, and terms and entropies without, in one run of model and guide."""
+        if self.prepare is not None:
+            prepared = self.prepare(*args)
+            args = prepared if isinstance(prepared, tuple) else (prepared,)
         with self._autocast(), _caught_terms(self.module.elbo) as caught:
             loss = self.module(*args)
         named, entropies = (caught[-1].sites, caught[-1].entropy) if caught else ({}, {})

@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from pyro.infer.elbo import ELBOModule
 from torch import Tensor, nn
 
-from pyro_avae.compilation.base_noise import BaseNoise, NoiseSource
+from pyro_avae.compilation.base_noise import BaseNoise, Noise, NoiseSource
 from pyro_avae.compilation.check import check_trace
 from pyro_avae.compilation.compilers import compiler_missing
 from pyro_avae.compilation.cuda_graph import CudaRecorder, RecordedStep, Recorder, can_be_recorded
@@ -31,6 +31,13 @@ class SVIProgram:
     Calling it does one step. Its parts can be called in its place where something has to happen between them, such as
     an average over ranks: :meth:`gradients`, then :meth:`update`.
 
+    Args:
+        program: loss and gradients.
+        optimizer: of the program's parameters.
+        noise: where the steps' random numbers come from.
+        max_grad_norm: clip the gradients to this norm.
+        compiled: trace and compile; False for eager steps with the same noise.
+
     Attributes:
         terms: the terms of the last step's bound by site, 0-d tensors; empty for an ELBO that does not tell them.
         entropy: the entropies that the bound leaves out, where the ELBO was asked for them.
@@ -40,22 +47,18 @@ class SVIProgram:
 
     def __init__(
         self,
-        module: ELBOModule,
+        program: Program,
         optimizer: torch.optim.Optimizer,
+        noise: Noise,
         *,
-        seed: int = 0,
-        mean: bool = False,
         max_grad_norm: float | None = None,
-        autocast: torch.dtype | None = None,
         compiled: bool = True,
     ) -> None:
-        self.program = Program(module, mean=mean, autocast=autocast)
-        self.optimizer, self.max_grad_norm = optimizer, max_grad_norm
-        self.compiled = compiled
+        self.program, self.optimizer, self._noise = program, optimizer, noise
+        self.max_grad_norm, self.compiled = max_grad_norm, compiled
         self.terms: Mapping[str, Tensor] = {}
         self.entropy: Mapping[str, Tensor] = {}
         self.number, self.seconds = 0, 0.0
-        self._noise = NoiseSource(seed)
         self._recorder: Recorder | None = None
         self._recorded: dict[Any, RecordedStep] = {}
         self._traced: dict[Any, TracedProgram] = {}
@@ -78,8 +81,11 @@ class SVIProgram:
     def update(self) -> None:
         """The second half: clipping, and the optimiser's step."""
         if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.program.parameters.values(), self.max_grad_norm)
+            self._clip(self.max_grad_norm)
         self.optimizer.step()
+
+    def _clip(self, max_norm: float) -> None:
+        nn.utils.clip_grad_norm_(self.program.parameters.values(), max_norm)
 
     def try_out(self, *args: Any) -> None:
         """Run model, guide and ELBO once, with Pyro's validation as it is set; nothing comes of it but errors."""
@@ -98,10 +104,10 @@ class SVIProgram:
             InputError: it cannot be traced, or the trace computes something else.
         """
         began = time.monotonic()
-        traced = trace_program(self.program, args)
-        check_trace(traced, self.program, args)
+        traced = self._new_trace(args)
+        self._check(traced, args)
         traced.compile()
-        check_trace(traced, self.program, args)
+        self._check(traced, args)
         self._traced[self._key(args)] = traced
         self.seconds += time.monotonic() - began
         return traced
@@ -109,6 +115,12 @@ class SVIProgram:
     def record_with(self, recorder: Recorder) -> None:
         """Have whole steps recorded, on CUDA by :class:`~pyro_avae.compilation.cuda_graph.CudaRecorder`."""
         self._recorder = recorder
+
+    def _new_trace(self, args: Sequence[Any]) -> TracedProgram:
+        return trace_program(self.program, args)
+
+    def _check(self, traced: TracedProgram, args: Sequence[Any]) -> None:
+        check_trace(traced, self.program, args)
 
     def _begin(self, args: Sequence[Any]) -> TracedProgram | None:
         """Count the step and begin its noise; returns the trace for these arguments, None where it is to be eager."""
@@ -184,6 +196,7 @@ def compile_step(
     elbo_module: ELBOModule,
     optimizer: torch.optim.Optimizer,
     *example: Any,
+    prepare: Callable[..., Any] | None = None,
     seed: int = 0,
     mean: bool = False,
     max_grad_norm: float | None = None,
@@ -214,8 +227,10 @@ def compile_step(
         optimizer: of the parameters of both. On CUDA, one with ``capturable=True`` has the whole step, its own part
             included, recorded in one CUDA graph.
         example: arguments of the step, as they will come.
+        prepare: what makes the ELBO's arguments of the step's, within the step: a batch of its indices, say, with the
+            augmentation that it draws.
         seed: of the noise.
-        mean: divide the loss by the number of rows of the first argument; Pyro's is their sum.
+        mean: divide the loss by the number of rows of the ELBO's first argument; Pyro's is their sum.
         max_grad_norm: clip the gradients to this norm.
         autocast: ``torch.bfloat16`` to compute in it under ``torch.autocast``.
         compile: False for an eager step with the same noise.
@@ -241,13 +256,12 @@ def compile_step(
     """
     if not isinstance(elbo_module, ELBOModule):
         raise InputError(f"elbo_module: expected what elbo(model, guide) returns, got {type(elbo_module).__name__}")
-    step = SVIProgram(
-        elbo_module, optimizer, seed=seed, mean=mean, max_grad_norm=max_grad_norm, autocast=autocast, compiled=compile
-    )
-    if not step.program.parameters:
+    program = Program(elbo_module, prepare=prepare, mean=mean, autocast=autocast)
+    step = SVIProgram(program, optimizer, NoiseSource(seed), max_grad_norm=max_grad_norm, compiled=compile)
+    if not program.parameters:
         raise InputError("elbo_module: expected parameters to train, found none that requires grad")
     if compile:
-        device = next(iter(step.program.parameters.values())).device
+        device = next(iter(program.parameters.values())).device
         missing = compiler_missing(device)
         if missing is not None:
             log.warning("%s; steps are not compiled", missing)

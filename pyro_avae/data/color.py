@@ -81,27 +81,37 @@ class ColoredSplit(Split):
         _, height, width = super().shape
         return 3, height, width
 
-    def batch(self, indices: Tensor, generator: torch.Generator) -> Batch:
+    def augmented(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Grey images in colours drawn from ``generator``."""
+        return self._colored(super().augmented(pixels), self._drawn(len(pixels), pixels.device, generator))
+
+    def batch(self, indices: Tensor, generator: torch.Generator | None) -> Batch:
         """The images at ``indices`` in colours drawn from ``generator``, which is on this split's device."""
-        if generator.device.type != self.device.type:
+        if generator is not None and generator.device.type != self.device.type:
             raise InputError(
                 f"generator: expected a torch.Generator on {self.device}, where the images are, got one on "
                 f"{generator.device}"
             )
-        colors = torch.randint(len(COLORS), indices.shape, generator=generator, device=self.device)
-        return self._colored(indices, colors)
+        return self._batch(indices, self._drawn(len(indices), self.device, generator))
 
     def fixed_batch(self, indices: Tensor) -> Batch:
         """The images at ``indices`` in this split's fixed colours."""
-        return self._colored(indices, self.colors[indices.to(self.device)])
+        return self._batch(indices, self.colors[indices.to(self.device)])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         labels = {task: change(values) for task, values in self.labels.items()}
         return replace(self, images=change(self.images), labels=labels, colors=change(self.colors))
 
-    def _colored(self, indices: Tensor, colors: Tensor) -> Batch:
+    def _batch(self, indices: Tensor, colors: Tensor) -> Batch:
         grey, labels = super().fixed_batch(indices)
-        return self._palette[colors][:, :, None, None] * grey, {**labels, "color": colors}
+        return self._colored(grey, colors), {**labels, "color": colors}
+
+    def _colored(self, grey: Tensor, colors: Tensor) -> Tensor:
+        return self._palette.to(grey.device)[colors][:, :, None, None] * grey
+
+    @staticmethod
+    def _drawn(count: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+        return torch.randint(len(COLORS), (count,), generator=generator, device=device)
 
 
 def color_data(data: ImageData) -> ImageData:

@@ -63,12 +63,25 @@ class Split:
         _, channels, height, width = self.images.shape
         return channels, height, width
 
-    def batch(self, indices: Tensor, generator: torch.Generator) -> Batch:
+    def pixels(self, indices: Tensor) -> Tensor:
+        """The images at ``indices`` as they are kept, uint8 (B, ...), on this split's device."""
+        return self.images[indices.to(self.device)]
+
+    def augmented(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What training makes of :meth:`pixels`, float32 (B, C, H, W) in [0, 1], where they are.
+
+        Args:
+            pixels: on any device.
+            generator: the source of what is random, on the pixels' device; None for torch's global one.
+        """
+        return _as_floats(pixels)
+
+    def batch(self, indices: Tensor, generator: torch.Generator | None) -> Batch:
         """The images at ``indices`` with fresh randomness, for training; plain images have none.
 
         Args:
             indices: int64 (B,), on any device.
-            generator: the source of the randomness, on this split's device.
+            generator: the source of the randomness, on this split's device; None for torch's global one.
 
         Returns:
             float32 (B, C, H, W) in [0, 1] and, for each task, int64 (B,), both on this split's device.
@@ -78,8 +91,7 @@ class Split:
     def fixed_batch(self, indices: Tensor) -> Batch:
         """The images at ``indices``, the same at every call: what the probe and every evaluation read."""
         indices = indices.to(self.device)
-        images = self.images[indices].to(torch.float32) / 255
-        return images, {task: values[indices] for task, values in self.labels.items()}
+        return _as_floats(self.images[indices]), {task: values[indices] for task, values in self.labels.items()}
 
     def to(self, device: torch.device | str) -> Self:
         """This split on another device."""
@@ -93,6 +105,10 @@ class Split:
         """This split with every tensor changed at once: one on two devices or of two lengths is refused."""
         labels = {task: change(values) for task, values in self.labels.items()}
         return replace(self, images=change(self.images), labels=labels)
+
+
+def _as_floats(pixels: Tensor) -> Tensor:
+    return pixels.to(torch.float32) / 255
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,9 +67,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = KEPT) -
     return path
 
 
-def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest intact checkpoint, or None; a damaged one is skipped, and a line in the log says so."""
+def newest_checkpoint(folder: Path, *, up_to: int | None = None) -> Checkpoint | None:
+    """The newest intact checkpoint, or None; a damaged one is skipped, and a line in the log says so.
+
+    ``up_to`` leaves out those of later steps.
+    """
     for path in reversed(_saved(folder)):
+        if up_to is not None and int(path.stem.removeprefix("step-")) > up_to:
+            continue
         try:
             return read_checkpoint(path)
         except InputError as error:

@@ -76,8 +76,11 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"{shown(self.path)}: cannot be made: {error.strerror}") from error
 
-    def resume(self) -> Checkpoint | None:
+    def resume(self, *, at: int | None = None) -> Checkpoint | None:
         """The newest intact checkpoint of the run there, or None, which the log says; what is no run is refused.
+
+        Args:
+            at: the newest up to this step.
 
         Raises:
             InputError: the folder holds files, but not those of a run.
@@ -86,7 +89,7 @@ class RunFolder:
             foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name not in _OURS)
             if foreign:
                 raise InputError(f"{shown(self.path)}: no run to go on with: it has {foreign[0]!r}, but no config.json")
-        checkpoint = newest_checkpoint(self.checkpoints)
+        checkpoint = newest_checkpoint(self.checkpoints, up_to=at)
         if checkpoint is None:
             log.warning("%s: no intact checkpoint; starting at step 0", shown(self.path))
             self.path.mkdir(parents=True, exist_ok=True)

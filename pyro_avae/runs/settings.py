@@ -116,6 +116,11 @@ class Settings:
         Optional(Switch()),
         "trace and compile the step; by default where 5,000 steps or more make up for the time that it takes",
     )
+    precision: str = _setting(
+        "32-true",
+        Text("32-true or bf16-mixed"),
+        "32-true, or bf16-mixed to compute networks in bfloat16",
+    )
     log_every: int = _setting(100, Integer(1, 10**12), "steps between logged ones", defines_run=False)
     checkpoint_every: int = _setting(1000, Integer(1, 10**12), "steps between checkpoints", defines_run=False)
     data_root: str | None = _setting(

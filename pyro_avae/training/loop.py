@@ -1,45 +1,32 @@
-"""The SVI loop."""
+"""Training a pair, or one for each of several seeds."""
 
-import logging
-import platform
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pyro
 import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from pyro_avae.compilation.compilers import compiler_missing
-from pyro_avae.devices import as_device
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError
-from pyro_avae.parameters import trainable
 from pyro_avae.randomness import isolated, stream_seed
-from pyro_avae.runs.checkpoints import Checkpoint, save_checkpoint
+from pyro_avae.runs.checkpoints import Checkpoint
 from pyro_avae.runs.run_folder import Row, RunFolder
 from pyro_avae.runs.settings import Settings, setting_infos
-from pyro_avae.training.batches import EpochOrder, TrainingData, as_source
-from pyro_avae.training.interrupt import Interrupted, StopRequest, deferred_signals
-from pyro_avae.training.log import TrainingLog
+from pyro_avae.training.interrupt import deferred_signals
+from pyro_avae.training.plan import Plan
 from pyro_avae.training.progress import Reporter, Silent, default_reporter
-from pyro_avae.training.state import TrainingState, watched
-from pyro_avae.training.step import NonFiniteError, SVIStep
+from pyro_avae.training.ranks import OneRank, Ranks
+from pyro_avae.training.sources import NoData, TrainingData
+from pyro_avae.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from pyro_avae.data import ImageData, Split
 
-__all__ = ["FitResult", "fit"]
-
-log = logging.getLogger(__name__)
-
-#: Steps that make up for the time that compiling takes, as a rule.
-_WORTH_COMPILING = 5000
+__all__ = ["FitResult", "fit", "fit_seeds"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +51,7 @@ class FitResult:
 def fit(
     model: nn.Module,
     guide: nn.Module,
-    data: "ImageData | Split | TrainingData | Tensor",
+    data: "ImageData | Split | TrainingData | NoData | Tensor",
     *,
     elbo: ELBO | None = None,
     steps: int,
@@ -72,6 +59,7 @@ def fit(
     lr: float = 1e-4,
     kl_warmup: int = 0,
     seed: int = 0,
+    precision: str = "32-true",
     compile: bool | None = None,
     device: str | torch.device | None = None,
     out: str | Path | RunFolder | None = None,
@@ -81,6 +69,7 @@ def fit(
     log_every: int = 100,
     progress: bool | Reporter = False,
     callbacks: Sequence[Callable[[Row], None]] = (),
+    ranks: Ranks | None = None,
 ) -> FitResult:
     r"""Train a pair by SVI: Adam on :math:`\frac1B\,` ``elbo(model, guide)(x)``.
 
@@ -105,6 +94,8 @@ def fit(
             have ``kl_weight``. It keeps latent dimensions from being switched off before the decoder has learned to
             use them. Rows show the loss as it is weighted, and the weight.
         seed: the run's seed. The noise of a step depends on it and the step's number alone.
+        precision: ``"32-true"``, the parameters' own dtype, or ``"bf16-mixed"``, in which networks compute in bfloat16
+            under ``torch.autocast``.
         compile: trace and compile the step (:func:`~pyro_avae.compilation.compile_step`; hooks of parameters are then
             not called). By default where ``steps`` are at least 5,000, which makes up for the time that it takes. A
             resumed run goes on as it began.
@@ -116,11 +107,16 @@ def fit(
         log_every: steps between logged ones; the first and the last are logged in any case.
         progress: show a bar (a few lines where stderr is no terminal), or a reporter of one's own.
         callbacks: each called with every logged row.
+        ranks: the processes that train this run together, by default this one alone. Each takes its part of every
+            batch; their averaged gradients are those of the whole batch on one device. The first writes ``out``. Data
+            of one's own are augmented from a stream of each rank's own, and batch normalisation has each rank's
+            statistics.
 
     Raises:
         InputError: arguments out of range, modules without parameters, a folder that is not empty, a checkpoint of
             another run, or a program that cannot be compiled.
         NonFiniteError: the loss stopped being finite; the step and the first such term are named.
+        RankError: another rank has ended.
         Interrupted: a signal came; a ``KeyboardInterrupt``.
         OSError: a checkpoint cannot be written; earlier ones are intact.
 
@@ -133,230 +129,183 @@ def fit(
         >>> result.history[-1]["loss"] < result.history[0]["loss"]
         True
     """
-    for name, value in (
-        ("steps", steps),
-        ("batch_size", batch_size),
-        ("lr", lr),
-        ("kl_warmup", kl_warmup),
-        ("seed", seed),
-    ):
-        setting_infos()[name].kind.check(name, value)
-    for name, value in (("checkpoint_every", checkpoint_every), ("log_every", log_every)):
-        setting_infos()["steps"].kind.check(name, value)
-    folder = RunFolder(out) if isinstance(out, str | Path) else out
-    if resume and folder is None:
-        raise InputError("resume: expected out, the folder of the run to go on with")
-    loop = _Loop(
-        model,
-        guide,
-        data,
-        elbo or AVAE_ELBO(),
+    plan = Plan(
+        steps=steps,
         batch_size=batch_size,
         lr=lr,
         kl_warmup=kl_warmup,
-        seed=seed,
+        precision=precision,
         compile=compile,
-        steps=steps,
-        device=device,
+        checkpoint_every=checkpoint_every,
+        log_every=log_every,
     )
+    (result,) = _train(
+        [(model, guide)],
+        data,
+        elbo,
+        plan,
+        seeds=[seed],
+        device=device,
+        outs=[out],
+        settings=[settings],
+        resume=resume,
+        progress=progress,
+        callbacks=callbacks,
+        ranks=ranks,
+    )
+    return result
+
+
+def fit_seeds(
+    pairs: Sequence[tuple[nn.Module, nn.Module]],
+    data: "ImageData | Split | TrainingData | NoData | Tensor",
+    *,
+    seeds: Sequence[int],
+    elbo: ELBO | None = None,
+    steps: int,
+    batch_size: int = 64,
+    lr: float = 1e-4,
+    kl_warmup: int = 0,
+    precision: str = "32-true",
+    compile: bool | None = None,
+    device: str | torch.device | None = None,
+    outs: Sequence[str | Path | RunFolder] | None = None,
+    resume: bool = False,
+    settings: Sequence[Settings] | None = None,
+    checkpoint_every: int = 1000,
+    log_every: int = 100,
+    progress: bool | Reporter = False,
+    ranks: Ranks | None = None,
+) -> list[FitResult]:
+    """Train a pair for each of several seeds at once, in one step for all.
+
+    Parameters are stacked and the traced step is mapped over them by ``torch.func.vmap``: what was one matrix product
+    for each seed becomes one batched product. Each seed has its own data order, colours and noise, and becomes, up to
+    rounding, what :func:`fit` makes of it alone; it leaves a run of its own in its folder.
+
+    Args:
+        pairs: (model, guide) for each seed, of one structure, sharing no parameter. What differs otherwise, in plain
+            numbers that their programs read, is not seen: all run the program of the first.
+        data: as :func:`fit`; images on the device are there once.
+        seeds: one for each pair.
+        elbo: as :func:`fit`, as are the other options.
+        outs: a folder for each seed.
+        resume: go on from the newest step that all folders have a checkpoint of.
+        settings: for each seed, written into its folder.
+
+    Raises:
+        InputError: as :func:`fit`; pairs that differ in structure or share parameters; not one seed for each.
+
+    Example:
+        >>> from pyro_avae.guides import AmortizedGuide, LinearEncoder
+        >>> from pyro_avae.models import VAE
+        >>> pairs = [(VAE(nn.Linear(1, 4), latent_dim=1), AmortizedGuide(LinearEncoder(4, 1))) for _ in range(2)]
+        >>> results = fit_seeds(pairs, torch.randn(50, 1) * torch.ones(4), seeds=[0, 1], steps=3)
+        >>> [result.steps for result in results]
+        [3, 3]
+    """
+    if len(pairs) != len(seeds) or len(set(seeds)) < len(seeds) or not seeds:
+        raise InputError(f"seeds: expected {len(pairs)} different ones, one for each pair, got {list(seeds)}")
+    for name, values in (("outs", outs), ("settings", settings)):
+        if values is not None and len(values) != len(seeds):
+            raise InputError(f"{name}: expected {len(seeds)}, one for each seed, got {len(values)}")
+    plan = Plan(
+        steps=steps,
+        batch_size=batch_size,
+        lr=lr,
+        kl_warmup=kl_warmup,
+        precision=precision,
+        compile=compile,
+        checkpoint_every=checkpoint_every,
+        log_every=log_every,
+    )
+    return _train(
+        pairs,
+        data,
+        elbo,
+        plan,
+        seeds=seeds,
+        device=device,
+        outs=outs or [None] * len(seeds),
+        settings=settings or [None] * len(seeds),
+        resume=resume,
+        progress=progress,
+        callbacks=(),
+        ranks=ranks,
+    )
+
+
+def _train(
+    pairs: Sequence[tuple[nn.Module, nn.Module]],
+    data: "ImageData | Split | TrainingData | NoData | Tensor",
+    elbo: ELBO | None,
+    plan: Plan,
+    *,
+    seeds: Sequence[int],
+    device: str | torch.device | None,
+    outs: Sequence[str | Path | RunFolder | None],
+    settings: Sequence[Settings | None],
+    resume: bool,
+    progress: bool | Reporter,
+    callbacks: Sequence[Callable[[Row], None]],
+    ranks: Ranks | None,
+) -> list[FitResult]:
+    for seed in seeds:
+        setting_infos()["seed"].kind.check("seed", seed)
+    ranks = ranks or OneRank()
+    folders = [RunFolder(out) if isinstance(out, str | Path) else out for out in outs]
+    if resume and None in folders:
+        raise InputError("resume: expected out, the folder of the run to go on with")
+    if ranks.rank != 0:
+        folders, progress = [None] * len(seeds), False
+    trainer = Trainer(pairs, data, elbo or AVAE_ELBO(), plan, seeds=seeds, device=device, ranks=ranks)
     if progress is True:
         progress = default_reporter()
     reporter = progress or Silent()
     with ExitStack() as stack:
-        if folder is not None:
-            stack.enter_context(folder.undone_on_error())
-        found = _open(folder, settings, resume=resume)
-        stack.enter_context(isolated(stream_seed(seed, "noise")))
-        stack.enter_context(_training_mode(model, guide))
-        loop.start(folder, found)
-        stack.callback(loop.log.close)
-        request = stack.enter_context(deferred_signals(enabled=folder is not None))
-        if loop.step < steps:
-            loop.compile(reporter.note)
-        reporter.start(loop.step, steps)
+        stack.callback(trainer.close)
+        for folder in folders:
+            if folder is not None:
+                stack.enter_context(folder.undone_on_error())
+        found = _open(folders, settings, resume=resume)
+        stack.enter_context(isolated(stream_seed(seeds[0], "noise")))
+        for pair in pairs:
+            stack.enter_context(_training_mode(*pair))
+        trainer.start(folders, found)
+        request = stack.enter_context(deferred_signals(enabled=None not in folders or ranks.count > 1))
+        trainer.compile(reporter.note)
+        reporter.start(trainer.step, plan.steps)
         stack.callback(reporter.stop)
-        for row in loop.run(steps, log_every=log_every, checkpoint_every=checkpoint_every, request=request):
-            if row is None:
-                reporter.advance(loop.step)
+        for rows in trainer.run(request):
+            if rows is None:
+                reporter.advance(trainer.step)
                 continue
-            reporter.log(row)
+            reporter.log(rows[0])
             for callback in callbacks:
-                callback(row)
-    return FitResult(loop.log.rows, loop.step, loop.seconds, loop.compile_seconds)
+                callback(rows[0])
+    return [
+        FitResult(member.log.rows, trainer.step, trainer.seconds, trainer.compile_seconds) for member in trainer.members
+    ]
 
 
-class _Loop:
-    """The state of one call of :func:`fit`."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        guide: nn.Module,
-        data: Any,
-        elbo: ELBO,
-        *,
-        batch_size: int,
-        lr: float,
-        kl_warmup: int,
-        seed: int,
-        compile: bool | None,
-        steps: int,
-        device: str | torch.device | None,
-    ) -> None:
-        for name, module in (("model", model), ("guide", guide)):
-            if not isinstance(module, nn.Module):
-                raise InputError(f"{name}: expected a torch.nn.Module, got {type(module).__name__}")
-        if not isinstance(elbo, ELBO):
-            raise InputError(
-                f"elbo: expected a Pyro ELBO such as AVAE_ELBO(), got {type(elbo).__name__}; give it before it"
-                " is called on (model, guide)"
-            )
-        if not trainable(model, guide):
-            raise InputError("model and guide: expected parameters to train, found none that requires grad")
-        self.device = _move(model, guide, device)
-        self.modules = (model, guide)
-        self.source = as_source(data, self.device)
-        self.order = EpochOrder(len(self.source), min(batch_size, len(self.source)), seed=seed, device=self.device)
-        fused = self.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.Adam(
-            trainable(model, guide).values(),
-            lr=lr,
-            fused=fused or None,
-            capturable=self.device.type == "cuda",  # its step count on the device: a CUDA graph may hold the whole step
-        )
-        self._make_step = partial(SVIStep, model, guide, elbo, optimizer, self.device, kl_warmup=kl_warmup, seed=seed)
-        self.svi = self._make_step()
-        self.asked_to_compile = compile
-        self.compiled = steps >= _WORTH_COMPILING if compile is None else compile
-        self.compile_seconds = 0.0
-        self.augmentation = torch.Generator(self.device).manual_seed(stream_seed(seed, "augmentation"))
-        self.state = TrainingState(model, guide, optimizer, self.augmentation, self.device)
-        self.seed = seed
-        self.kl_warmup = kl_warmup
-        self.facts = {
-            "batch_size": self.order.batch_size,
-            "lr": lr,
-            "kl_warmup": kl_warmup,
-            "seed": seed,
-            "images": len(self.source),
-        }
-        self.step = self.first = self.saved = 0
-        self.seconds = 0.0
-        self.folder: RunFolder | None = None
-        self.log = TrainingLog(None)
-
-    def start(self, folder: RunFolder | None, found: Checkpoint | None) -> None:
-        """Begin, or go on from a checkpoint."""
-        if found is not None:
-            self._restore(found)
-        self.folder = folder
-        self.log = TrainingLog(folder, last_step=self.step)
-
-    def compile(self, say: Callable[[str], None]) -> None:
-        """Compile the step where it is to be; a program that is invalid is told as that, by Pyro's own checks."""
-        if not self.compiled:
-            return
-        missing = compiler_missing(self.device)
-        if missing is not None:
-            log.warning("%s; steps are not compiled", missing)
-            return
-        self.svi = self._make_step(compiled=True)
-        x, _ = self.source.batch(self.order(self.step), self.augmentation.clone_state())
-        say("compiling the step, which takes seconds to minutes (--no-compile trains without)")
-        with pyro.validation_enabled(True):
-            self.compile_seconds = self.svi.compile(x)
-        say(f"compiled in {self.compile_seconds:.1f} s")
-
-    def run(self, steps: int, *, log_every: int, checkpoint_every: int, request: StopRequest) -> Iterator[Row | None]:
-        """Train up to ``steps``; yields after each step, the row where it is a logged one."""
-        began, before = time.monotonic(), self.seconds
-        while self.step < steps:
-            done = self.step + 1
-            logged = done == 1 or done == steps or done % log_every == 0
-            self._one(validate=self.step == self.first, with_entropy=logged)
-            self.seconds = before + time.monotonic() - began
-            row = None
-            if logged:
-                row = self._row()
-                self.log.write(row)
-            if done == steps or done % checkpoint_every == 0:
-                self._save()
-            yield row
-            if request.signum is not None and done < steps:
-                self._save()
-                raise Interrupted(request.signum, done)
-
-    def _one(self, *, validate: bool, with_entropy: bool) -> None:
-        with pyro.validation_enabled(validate):
-            x, _ = self.source.batch(self.order(self.step), self.augmentation)
-            self.svi(x, number=self.step + 1, with_entropy=with_entropy)
-        self.step += 1
-
-    def _row(self) -> Row:
-        learned = {name: float(value) for name, value in watched(self.modules).items()}
-        warmth = {"kl_weight": self.svi.kl_weight(self.step)} if self.kl_warmup else {}
-        return {"step": self.step, **self.svi.row(before=self.first), **warmth, **learned}
-
-    def _save(self) -> None:
-        if self.folder is None or self.saved == self.step:
-            return
-        self.svi.row(before=self.first)  # refuses a loss that is not finite
-        try:
-            self.state.check_finite()
-        except FloatingPointError as error:
-            raise NonFiniteError(f"step {self.step}: {error}") from None
-        versions = {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__}
-        facts = {
-            "seconds": self.seconds,
-            "device": self.device.type,
-            "fit": self.facts,
-            "compiled": self.compiled,
-            "versions": versions,
-        }
-        save_checkpoint(self.folder.checkpoints, Checkpoint(self.step, self.state.tensors(), facts))
-        self.saved = self.step
-
-    def _restore(self, found: Checkpoint) -> None:
-        then = found.facts.get("fit")
-        for name, value in self.facts.items():
-            if not isinstance(then, dict) or then.get(name) != value:
-                other = then.get(name) if isinstance(then, dict) else None
-                raise InputError(f"{name}: the run to go on with has {other}, got {value}")
-        compiled = bool(found.facts.get("compiled", False))
-        if self.asked_to_compile is not None and self.asked_to_compile != compiled:
-            raise InputError(f"compile: the run to go on with has {compiled}, got {self.asked_to_compile}")
-        self.compiled = compiled
-        same_device = found.facts.get("device") == self.device.type
-        self.state.restore(found.tensors, same_device=same_device)
-        if not same_device:
-            # The other device's generators cannot go on here; the step makes the numbers new ones.
-            torch.manual_seed(stream_seed(self.seed, "noise", found.step))
-            self.augmentation.manual_seed(stream_seed(self.seed, "augmentation", found.step))
-        self.step = self.first = self.saved = found.step
-        self.seconds = float(found.facts.get("seconds", 0.0))
-
-
-def _open(folder: RunFolder | None, settings: Settings | None, *, resume: bool) -> Checkpoint | None:
-    if folder is None:
-        return None
-    found = None
-    if resume:
-        found = folder.resume()
-    else:
-        folder.begin()
-    if settings is not None:
-        folder.write_settings(settings)
+def _open(
+    folders: Sequence[RunFolder | None], settings: Sequence[Settings | None], *, resume: bool
+) -> list[Checkpoint | None]:
+    """Begin the folders, or find the newest checkpoints there that are of one step."""
+    found: list[Checkpoint | None] = []
+    for folder in folders:
+        if folder is not None and not resume:
+            folder.begin()
+        found.append(folder.resume() if folder is not None and resume else None)
+    common = min((0 if checkpoint is None else checkpoint.step for checkpoint in found), default=0)
+    for number, folder in enumerate(folders):
+        checkpoint = found[number]
+        if folder is not None and checkpoint is not None and checkpoint.step != common:
+            found[number] = folder.resume(at=common) if common else None
+    for folder, each in zip(folders, settings, strict=True):
+        if folder is not None and each is not None:
+            folder.write_settings(each)
     return found
-
-
-def _move(model: nn.Module, guide: nn.Module, device: str | torch.device | None) -> torch.device:
-    """Move both to the device, by default that of the first parameter."""
-    if device is None:
-        return next(iter(trainable(model, guide).values())).device
-    place = as_device(device)
-    model.to(place)
-    guide.to(place)
-    return place
 
 
 @contextmanager

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from pyro_avae.coupling import NaturalRho
 from pyro_avae.errors import InputError
 from pyro_avae.runs.checkpoints import check_module, load_module
+from pyro_avae.training.optimizer_state import OptimizerState
 
 __all__ = ["TrainingState", "watched"]
 
+_OPTIMIZER = "optimizer."
 _CPU_NOISE = "random.cpu"
 _DEVICE_NOISE = "random.device"
-_AUGMENTATION = "random.augmentation"
 
 
 class TrainingState:
@@ -23,7 +24,6 @@ class TrainingState:
         model: its parameters and buffers.
         guide: the same.
         optimizer: its state; one group of parameters.
-        augmentation: the generator of the data's colours.
         device: the one whose global generator makes the noise.
     """
 
@@ -31,12 +31,11 @@ class TrainingState:
         self,
         model: nn.Module,
         guide: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        augmentation: torch.Generator,
+        optimizer: OptimizerState,
         device: torch.device,
     ) -> None:
         self.modules = {"model": model, "guide": guide}
-        self.optimizer, self.augmentation, self.device = optimizer, augmentation, device
+        self.optimizer, self.device = optimizer, device
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything, by name; references, not copies."""
@@ -46,12 +45,10 @@ class TrainingState:
                 if not isinstance(tensor, Tensor):
                     raise InputError(f"{prefix}: {name!r} of its state is a {type(tensor).__name__}, expected a tensor")
                 tensors[f"{prefix}.{name}"] = tensor
-        for number, values in self.optimizer.state_dict()["state"].items():
-            tensors.update({f"optimizer.{number}.{name}": value for name, value in values.items()})
+        tensors.update({f"{_OPTIMIZER}{name}": value for name, value in self.optimizer.tensors().items()})
         tensors[_CPU_NOISE] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors[_DEVICE_NOISE] = torch.cuda.get_rng_state(self.device)
-        tensors[_AUGMENTATION] = self.augmentation.get_state()
         return tensors
 
     def check_finite(self) -> None:
@@ -73,19 +70,16 @@ class TrainingState:
         """
         for prefix, module in self.modules.items():
             check_module(module, tensors, prefix)
-        optimizer = _optimizer_state(tensors)
-        expected = range(len(self.optimizer.param_groups[0]["params"]))
-        if optimizer and set(optimizer) != set(expected):
-            raise InputError(f"optimizer: the checkpoint is of {len(optimizer)} parameters, expected {len(expected)}")
+        start = len(_OPTIMIZER)
+        state = {name[start:]: tensor for name, tensor in tensors.items() if name.startswith(_OPTIMIZER)}
+        self.optimizer.check(state)
         for prefix, module in self.modules.items():
             load_module(module, tensors, prefix)
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
+        self.optimizer.load(state)
         if same_device:
             torch.set_rng_state(tensors[_CPU_NOISE])
             if self.device.type == "cuda":
                 torch.cuda.set_rng_state(tensors[_DEVICE_NOISE], self.device)
-            self.augmentation.set_state(tensors[_AUGMENTATION])
 
 
 def watched(modules: Iterable[nn.Module]) -> dict[str, Tensor]:
@@ -100,12 +94,3 @@ def watched(modules: Iterable[nn.Module]) -> dict[str, Tensor]:
                 if value.requires_grad or isinstance(part, NaturalRho):
                     found[name] = value.detach().mean()
     return found
-
-
-def _optimizer_state(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, number, name = key.split(".", 2)
-            state.setdefault(int(number), {})[name] = tensor
-    return state

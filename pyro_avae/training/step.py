@@ -1,18 +1,28 @@
-"""One step of SVI, and what it tells of itself without making the device wait."""
+"""One step of SVI, of one seed or several, and what it tells of itself without making the device wait."""
 
 import copy
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from pyro_avae.compilation import SVIProgram
+from pyro_avae.compilation.base_noise import Noise, NoiseSource
 from pyro_avae.compilation.cuda_graph import CudaRecorder, can_be_recorded
+from pyro_avae.compilation.program import Program
+from pyro_avae.compilation.rank_noise import RankNoise
+from pyro_avae.compilation.seeds import SeedsProgram, StackedProgram
+from pyro_avae.compilation.step import SVIProgram
+from pyro_avae.compilation.trace import noise_of
 from pyro_avae.errors import InputError
+from pyro_avae.training.optimizer_state import OptimizerState
+from pyro_avae.training.ranks import OneRank, Ranks
 
 __all__ = ["NonFiniteError", "SVIStep"]
+
+Pair = tuple[nn.Module, nn.Module]
 
 
 class NonFiniteError(FloatingPointError):
@@ -20,41 +30,48 @@ class NonFiniteError(FloatingPointError):
 
 
 class SVIStep:
-    """Calling it on a batch does one step: loss, gradients, optimiser.
+    """Calling it on a batch for each seed does one step: loss, gradients, optimiser.
 
-    The loss of a Pyro ELBO is summed over the batch; it is divided by the number of images in the program, once. The
-    terms of the bound come with the loss, where the ELBO has ``evaluate``: nothing is computed twice, and they sum to
-    minus the loss. A step whose loss is not finite is noted on the device, its terms with it; :meth:`row` finds it.
+    The loss of a Pyro ELBO is summed over the batch; it is divided by the number of images in the program, once, and
+    gradients are averaged over ranks, which have equal parts of a batch. The terms of the bound come with the loss,
+    where the ELBO has ``evaluate``: nothing is computed twice, and they sum to minus the loss. A step whose loss is not
+    finite is noted on the device, its terms with it; :meth:`row` finds it.
 
     Args:
-        model: a Pyro model that is a module.
-        guide: the same.
+        pairs: (model, guide) of each seed, Pyro programs that are modules. Several are stacked, see :meth:`release`.
         elbo: any Pyro ELBO. It is copied, not changed.
-        optimizer: of the parameters of both.
-        device: where the loss is.
+        lr: Adam's learning rate.
+        device: where the modules are.
+        seeds: of each pair's noise; that of a step depends on it and on the step's number alone.
+        example: makes what a step is called with, for one seed; asked where there are several ranks.
+        prepare: makes the images of that; see :func:`~pyro_avae.compilation.compile_step`.
         kl_warmup: steps over which the weight of the KL terms rises from 0 to the ELBO's own.
-        seed: of the noise; that of a step depends on it and on the step's number alone.
-        compiled: whether the step is traced and compiled; see :func:`~pyro_avae.compilation.compile_step`.
+        autocast: dtype to compute in, under ``torch.autocast``.
+        ranks: the processes that share each batch.
 
     Raises:
-        InputError: a warm-up of an ELBO whose KL terms cannot be weighted.
+        InputError: a warm-up of an ELBO whose KL terms cannot be weighted; pairs that cannot be stacked; noise that
+            cannot be shared out to ranks.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        guide: nn.Module,
+        pairs: Sequence[Pair],
         elbo: ELBO,
-        optimizer: torch.optim.Optimizer,
-        device: torch.device,
         *,
+        lr: float,
+        device: torch.device,
+        seeds: Sequence[int],
+        example: Callable[[], Tensor],
+        prepare: Callable[[Tensor], Tensor] | None = None,
         kl_warmup: int = 0,
-        seed: int = 0,
-        compiled: bool = False,
+        autocast: torch.dtype | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         # Any: terms are reported where an ELBO has them, and Pyro's own have none.
         self._elbo: Any = copy.copy(elbo)
         self._kl_warmup = kl_warmup
+        self._ranks = ranks or OneRank()
         if kl_warmup:
             if not hasattr(self._elbo, "kl_weight"):
                 raise InputError(
@@ -63,14 +80,34 @@ class SVIStep:
             self._final_kl_weight = float(self._elbo.kl_weight)
             # A tensor, changed in place: no step has to be built anew, and the device is not waited for.
             self._elbo.kl_weight = torch.zeros((), device=device)
-        self._program = SVIProgram(self._elbo(model, guide), optimizer, seed=seed, mean=True, compiled=compiled)
-        self._ok = torch.ones((), dtype=torch.bool, device=device)
-        self._good_steps = torch.zeros((), dtype=torch.int64, device=device)
+        programs = [Program(self._elbo(*pair), prepare=prepare, mean=True, autocast=autocast) for pair in pairs]
+        noise: list[Noise] = [NoiseSource(seed) for seed in seeds]
+        if self._ranks.count > 1:
+            noise = _shared_out(noise, programs[0], example(), self._ranks)
+        self._stacked = StackedProgram(programs) if len(programs) > 1 else None
+        self._optimizer = _adam((self._stacked or programs[0]).parameters.values(), lr=lr, device=device)
+        self._program = (
+            SVIProgram(programs[0], self._optimizer, noise[0], compiled=False)
+            if self._stacked is None
+            else SeedsProgram(self._stacked, self._optimizer, noise, compiled=False)
+        )
+        self._running: list[Tensor] | None = None
+        self._ok = torch.ones(len(pairs), dtype=torch.bool, device=device)
+        self._good_steps = torch.zeros(len(pairs), dtype=torch.int64, device=device)
         self._names: list[str] = []
-        self._values = torch.zeros(0, device=device)
+        self._values = torch.zeros(0, len(pairs), device=device)
 
-    def compile(self, x: Tensor) -> float:
-        """Trace and compile for batches like ``x``; returns the seconds that it took.
+    def optimizer_state(self, seed: int) -> OptimizerState:
+        """What the optimiser remembers of the pair in that place."""
+        return OptimizerState(self._optimizer, None if self._stacked is None else (seed, len(self._ok)))
+
+    def release(self) -> None:
+        """Give the modules tensors of their own again, where several were stacked."""
+        if self._stacked is not None:
+            self._stacked.release()
+
+    def compile(self, *batches: Tensor) -> float:
+        """Trace and compile for such batches; returns the seconds that it took.
 
         Raises:
             InputError: as :func:`~pyro_avae.compilation.compile_step`.
@@ -79,14 +116,16 @@ class SVIStep:
             self._elbo.kl_weight.fill_(self._final_kl_weight)  # with 0 the check would not see the KL terms
         if hasattr(self._elbo, "with_entropy"):
             self._elbo.with_entropy = True  # a trace of its own for logged steps would cost as much again
+        x = self._together(batches)
+        self._program.compiled = True
         self._program.try_out(x)
         self._program.trace(x)
-        if can_be_recorded(self._program.optimizer, self._ok.device):
+        if can_be_recorded(self._optimizer, self._ok.device) and self._ranks.count == 1:
             self._program.record_with(CudaRecorder())
         return self._program.seconds
 
-    def __call__(self, x: Tensor, *, number: int = 1, with_entropy: bool = False) -> None:
-        """One step on the batch ``x``, the ``number``-th of training.
+    def __call__(self, *batches: Tensor, number: int = 1, with_entropy: bool = False) -> None:
+        """One step, the ``number``-th of training, on a batch for each seed.
 
         ``with_entropy`` has the next row show the entropies that the bound leaves out. Those change during training
         where the likelihood is learned or has no location-scale form.
@@ -96,14 +135,16 @@ class SVIStep:
         if hasattr(self._elbo, "with_entropy") and not self._program.compiled:
             self._elbo.with_entropy = with_entropy
         self._program.number = number - 1
-        self._note(self._program(x))
+        x = self._together(batches)
+        self._note(self._program(x) if self._ranks.count == 1 else self._averaged(x))
 
     def kl_weight(self, number: int) -> float:
         """The weight of the KL terms in the ``number``-th step, 1, 2, ... of a training with a warm-up."""
         return self._final_kl_weight * min(1.0, number / self._kl_warmup)
 
-    def row(self, *, before: int) -> dict[str, float]:
-        """The loss and the terms of the last step, means per image in nats. Here the device is waited for.
+    def rows(self, *, before: int) -> list[dict[str, float]]:
+        """The loss and the terms of the last step for each seed, means per image in nats. Here the device is waited
+        for, and ranks for each other.
 
         Args:
             before: how many steps were done before this object's first.
@@ -111,27 +152,75 @@ class SVIStep:
         Raises:
             NonFiniteError: the loss was not finite at some step; its number and the term are named.
         """
-        good, good_steps, *values = torch.cat(
-            [self._ok[None].double(), self._good_steps[None].double(), self._values.double()]
-        ).tolist()
-        row = dict(zip(self._names, values, strict=True))
-        if not good:
+        entropy = {f"{name}_entropy": value.reshape(-1) for name, value in self._program.entropy.items()}
+        found = torch.cat([self._values.double(), *(value.double()[None] for value in entropy.values())])
+        self._ranks.average([found])
+        bad = self._ranks.most(float((~self._ok).any()))
+        columns = found.T.tolist()
+        if bad:
+            self._raise_non_finite(columns, before)
+        names = [*self._names, *entropy]
+        return [dict(zip(names, column, strict=True)) for column in columns]
+
+    def _raise_non_finite(self, columns: Sequence[Sequence[float]], before: int) -> None:
+        steps = torch.where(self._ok, torch.iinfo(torch.int64).max, self._good_steps)
+        step = -self._ranks.most(-float(steps.min()))
+        for column in columns:
+            row = dict(zip(self._names, column, strict=False))
             # A term rather than the loss, which is not finite as soon as a term is not.
             candidates = [*list(row.items())[1:], *row.items()]
-            name, value = next(((n, v) for n, v in candidates if not math.isfinite(v)), ("loss", math.nan))
+            broken = next(((n, v) for n, v in candidates if not math.isfinite(v)), None)
+            if broken is None:
+                continue
+            name, value = broken
             terms = ", ".join(f"{n} {v:.4g}" for n, v in row.items())
             raise NonFiniteError(
-                f"step {before + int(good_steps)}: the term {name!r} of the loss is {value} ({terms}); try a smaller lr"
+                f"step {before + int(step)}: the term {name!r} of the loss is {value} ({terms}); try a smaller lr"
             )
-        return {**row, **{f"{name}_entropy": float(value) for name, value in self._program.entropy.items()}}
+        raise NonFiniteError(f"step {before + int(step)}: the loss is not finite; try a smaller lr")
+
+    def _together(self, batches: Sequence[Tensor]) -> Tensor:
+        return batches[0] if self._stacked is None else torch.stack(list(batches))
+
+    def _averaged(self, x: Tensor) -> Tensor:
+        """A step whose gradients are those of all ranks' rows, and running statistics likewise."""
+        program = self._program.program
+        before = [buffer.clone() for buffer in program.buffers] if self._running is None else []
+        loss = self._program.gradients(x)
+        if self._running is None:
+            self._running = [
+                buffer
+                for buffer, then in zip(program.buffers, before, strict=True)
+                if buffer.is_floating_point() and not torch.equal(buffer, then)
+            ]
+        gradients = [p.grad for p in program.parameters.values() if p.grad is not None]
+        self._ranks.average([*gradients, *self._running])
+        self._program.update()
+        return loss
 
     def _note(self, loss: Tensor) -> None:
         """Keep this step's loss and terms, unless an earlier step's were not finite: then keep those."""
         named = {"loss": loss, **self._program.terms}
-        values = torch.stack([value.to(loss.dtype) for value in named.values()])
-        finite = values.isfinite().all()
+        values = torch.stack([value.to(loss.dtype).reshape(-1) for value in named.values()])
+        finite = values.isfinite().all(0)
         if list(named) == self._names:
             values = torch.where(self._ok, values, self._values)
         self._names, self._values = list(named), values
         self._good_steps += self._ok
         self._ok = self._ok & finite
+
+
+def _adam(parameters: Any, *, lr: float, device: torch.device) -> torch.optim.Adam:
+    return torch.optim.Adam(
+        parameters,
+        lr=lr,
+        fused=device.type in ("cpu", "cuda") or None,
+        capturable=device.type == "cuda",  # its step count on the device: a CUDA graph may hold the whole step
+    )
+
+
+def _shared_out(noise: Sequence[Noise], program: Program, example: Tensor, ranks: Ranks) -> list[Noise]:
+    """This rank's part of each seed's noise."""
+    part = noise_of(program, [example])
+    whole = noise_of(program, [example.repeat(ranks.count, *[1] * (example.dim() - 1))])
+    return [RankNoise(one, ranks.rank, ranks.count, len(example), part=part, whole=whole) for one in noise]

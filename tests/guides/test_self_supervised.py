@@ -12,7 +12,7 @@ from pyro_avae.guides import LinearEncoder, SelfSupervisedGuide
 from pyro_avae.linear_gaussian import exact_bound, exact_terms, verify_bound
 from pyro_avae.models import PPCA, SelfSupervisedVAE, bernoulli
 from pyro_avae.training import fit
-from pyro_avae.training.batches import NoData
+from pyro_avae.training.sources import NoData
 from pyro_avae.views import Perturbed
 from pyro_avae.worst_case import WorstCase
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pyro_avae.data import load_dataset
 from pyro_avae.errors import InputError
 from pyro_avae.randomness import isolated, stream_seed
-from pyro_avae.training.batches import EpochOrder, as_source
+from pyro_avae.training.batches import EpochOrder
+from pyro_avae.training.sources import as_source
 
 CPU = torch.device("cpu")
 
@@ -56,7 +57,8 @@ def test_isolated_restores_the_callers_state():
 def test_the_training_split_of_a_data_set_is_used():
     data = load_dataset("color-digits", limit=20)
     source = as_source(data, CPU)
-    first, _ = source.batch(torch.arange(20), torch.Generator().manual_seed(0))
+    with isolated(0):
+        first = source.images(source.argument(lambda step: torch.arange(20), 0))
     again, _ = data.train.batch(torch.arange(20), torch.Generator().manual_seed(0))
     assert torch.equal(first, again)
 

@@ -11,7 +11,7 @@ from pyro_avae import AVAE_ELBO
 from pyro_avae.compilation.trace import TracedProgram
 from pyro_avae.errors import InputError
 from pyro_avae.runs.checkpoints import newest_checkpoint
-from pyro_avae.training import NonFiniteError, fit, loop
+from pyro_avae.training import NonFiniteError, fit, plan, trainer
 
 OPTIONS = {"steps": 20, "batch_size": 8, "lr": 0.01, "log_every": 6, "checkpoint_every": 7, "seed": 4}
 
@@ -71,13 +71,13 @@ def test_compiled_training_is_eager_training_and_resumes_exactly(make_pair, imag
 
 @pytest.mark.usefixtures("traced_only")
 def test_long_training_is_compiled_by_default_and_short_training_is_not(make_pair, images, monkeypatch):
-    monkeypatch.setattr(loop, "_WORTH_COMPILING", 20)
+    monkeypatch.setattr(plan, "WORTH_COMPILING", 20)
     assert fit(*make_pair(), images, **OPTIONS).compile_seconds > 0
     assert fit(*make_pair(), images, **{**OPTIONS, "steps": 19}).compile_seconds == 0
 
 
 def test_without_a_compiler_training_is_eager_and_says_so(make_pair, images, monkeypatch, caplog):
-    monkeypatch.setattr(loop, "compiler_missing", lambda device: "no C++ compiler found")
+    monkeypatch.setattr(trainer, "compiler_missing", lambda device: "no C++ compiler found")
     with caplog.at_level(logging.WARNING):
         assert fit(*make_pair(), images, **OPTIONS, compile=True).compile_seconds == 0
     assert caplog.messages == ["no C++ compiler found; steps are not compiled"]

@@ -1,0 +1,80 @@
+"""``--devices`` and ``--nodes``: the processes of one training, of which the first decides and speaks for all."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+from pyro_avae.devices import as_device, default_device
+from pyro_avae.errors import InputError
+from pyro_avae.training.fabric import launch, launched_by_torchrun
+from pyro_avae.training.ranks import OneRank, RankError, Ranks
+
+__all__ = ["OtherRank", "add_arguments", "decided_by_first", "started"]
+
+T = TypeVar("T")
+
+
+class OtherRank(Exception):
+    """A process that is not the first has nothing to say: what ended it is told by the first."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--devices`` and ``--nodes``."""
+    parser.add_argument(
+        "--devices", type=_count, default=None, metavar="N", help="devices of this machine that share a batch"
+    )
+    parser.add_argument("--nodes", type=_count, default=None, metavar="N", help="machines that share a batch")
+
+
+@contextmanager
+def started(args: argparse.Namespace) -> Iterator[tuple[Ranks, torch.device]]:
+    """The ranks, with every process of them in the block, and this one's device.
+
+    Errors of the first rank leave the block; those that all ranks have, and the loss of another one, are its to tell,
+    and leave the block of the others as :class:`OtherRank`.
+
+    Raises:
+        InputError: as :func:`~pyro_avae.training.fabric.launch`; a numbered device for several.
+    """
+    devices, nodes = launched_by_torchrun() or (args.devices or 1, args.nodes or 1)
+    device = as_device(args.device or default_device())
+    if devices * nodes == 1:
+        yield OneRank(), device
+        return
+    if ":" in str(device):
+        raise InputError(f"--device: expected cpu or cuda with --devices, got {device}")
+    ranks, device = launch(devices=devices, nodes=nodes, device_type=device.type)
+    try:
+        yield ranks, device
+    except (InputError, FloatingPointError, RankError, KeyboardInterrupt) as error:
+        if ranks.rank:
+            raise OtherRank from error
+        raise
+    finally:
+        distributed.destroy_process_group()
+
+
+def decided_by_first(ranks: Ranks, decide: Callable[[], T]) -> T:
+    """What ``decide`` returns on the first rank, for all of them; an error of its own ends the others too."""
+    if ranks.rank:
+        found = ranks.from_first(None)
+        if found is None:
+            raise OtherRank
+        return found[0]
+    try:
+        decided = decide()
+    except Exception:
+        ranks.from_first(None)
+        raise
+    ranks.from_first((decided,))
+    return decided
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 10**5:
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text[:80]!r}")
+    return int(text)
