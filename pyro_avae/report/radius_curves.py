@@ -5,13 +5,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from pyro_avae.report.style import Picture, dress, legend, line_style, majority_line, new_figure, svg_picture
 
 __all__ = ["RadiusCurve", "radius_curves"]
 
 _MOST_TICKS = 8
-#: Curves stand beside each other by this part of the distance between radii, or those that agree would be one.
-_APART = 0.02
+#: Curves stand beside each other, or those that agree would be one: by this part of the distance between radii, and
+#: all together by no more than the second.
+_APART, _SPREAD = 0.02, 0.2
 
 #: Panel to radius, as ``evaluation.json`` writes it, to a share of 1.
 Shares = Mapping[str, Mapping[str, float]]
@@ -59,7 +62,8 @@ def radius_curves(
     levels: list[Any] = []
     for axis, panel in zip(axes, panels, strict=False):
         radii = sorted({radius for curve in curves for radius in _points(curve.accuracy.get(panel, {}))})
-        apart = _APART * min((b - a for a, b in itertools.pairwise(radii)), default=0.0)
+        nearest = min((b - a for a, b in itertools.pairwise(radii)), default=0.0)
+        apart = min(_APART, _SPREAD / len(curves)) * nearest
         for number, curve in enumerate(curves):
             drawn = _draw(axis, curve, panel, number, shift=(number - (len(curves) - 1) / 2) * apart, joined=joined)
             if drawn is not None:
@@ -96,9 +100,9 @@ def _draw(axis: Any, curve: RadiusCurve, panel: str, number: int, *, shift: floa
     return drawn
 
 
-def _placed(points: Mapping[float, float], shift: float) -> tuple[list[float], list[float]]:
+def _placed(points: Mapping[float, float], shift: float) -> tuple[np.ndarray, np.ndarray]:
     """Where the points are drawn."""
-    return [radius + shift for radius in points], list(points.values())
+    return np.array(list(points)) + shift, np.array(list(points.values()))
 
 
 def _hollow(joined: bool) -> dict[str, Any]:
