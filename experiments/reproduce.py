@@ -17,6 +17,7 @@ from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.paper_experiments import EXPERIMENTS
 from pyro_avae.experiments.presets import PRESETS
 from pyro_avae.experiments.reproduction import Reproduction
+from pyro_avae.experiments.results_figures import FIGURES
 from pyro_avae.experiments.rows import GROUPS
 from pyro_avae.experiments.stage_bars import stage_bars
 from pyro_avae.paths import shown, user_path
@@ -109,7 +110,7 @@ def reproduce(
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Train and evaluate the chosen rows unless they are finished, and write results, tables and report.
+    """Train and evaluate the chosen rows unless they are finished, and write results, tables, figures, report.
 
     Args:
         experiment: one of :data:`~pyro_avae.experiments.paper_experiments.EXPERIMENTS`.
@@ -235,7 +236,7 @@ def _tell(task: Reproduction, runs: int, done: int) -> None:
     """Where everything is."""
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{runs} runs, {runs - done} of them finished before", markup=False)
-    for name in ("results.json", "table.md", "report.html"):
+    for name in ("results.json", "table.md", *FIGURES, "report.html"):
         if (task.out / name).exists():
             console.print(f"written to {shown(task.out / name)}", markup=False)
 

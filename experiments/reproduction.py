@@ -18,6 +18,7 @@ from pyro_avae.experiments.paper_experiments import Experiment
 from pyro_avae.experiments.presets import Preset
 from pyro_avae.experiments.reproduction_report import write_reproduction_report
 from pyro_avae.experiments.results import machine, results_rows, versions
+from pyro_avae.experiments.results_figures import write_figures
 from pyro_avae.experiments.results_tables import explained, tables
 from pyro_avae.experiments.row_runs import RowRun, row_run
 from pyro_avae.experiments.rows import Row
@@ -37,6 +38,7 @@ class Reproduction:
         OUT/<row>/seed-<s>/    a run folder each
         OUT/results.json       every finished row, the paper's beside it; whole at any time
         OUT/table.md           the same as tables
+        OUT/curves.svg         accuracy over the radius; rho.svg and ablation.svg, where there are rows enough
         OUT/report.html        the same with curves and pictures
 
     Attributes:
@@ -157,12 +159,13 @@ class Reproduction:
         return self.out / "report.html"
 
     def write(self) -> dict[str, Any]:
-        """Write ``results.json`` and ``table.md`` of what is finished; returns the former's content."""
+        """Write ``results.json``, ``table.md`` and the figures of what is finished; returns the first one's content."""
         document = self.document()
         self.out.mkdir(parents=True, exist_ok=True)
         write_json(self.out / "results.json", document)
         page = markdown(f"{self.name}, preset {self.preset_name}", explained(document), tables(document))
         write_atomically(self.out / "table.md", page.encode())
+        write_figures(document, self.out)
         return document
 
     def document(self) -> dict[str, Any]:

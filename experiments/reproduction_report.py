@@ -5,27 +5,27 @@ from pathlib import Path
 from typing import Any
 
 from pyro_avae.data import ImageData
+from pyro_avae.experiments.results_figures import ablation_figure, accuracy_figure, main_rows, sweep_figure
 from pyro_avae.experiments.results_tables import (
     autoattack_table,
     balanced_table,
     comparison,
     explained,
     members,
-    variant_name,
     variant_table,
 )
 from pyro_avae.experiments.row_runs import RowRun
 from pyro_avae.experiments.rows import ABLATION, SWEEP, TABLE
 from pyro_avae.report import Extra, Run, write_report
-from pyro_avae.report.ablation import Variant, ablation_bars
 from pyro_avae.report.measure_curves import measure_curves
-from pyro_avae.report.sweep_curves import sweep_curves
 from pyro_avae.runs.loading import load
 
 __all__ = ["write_reproduction_report"]
 
-#: Pictures are made of the first rows of the table only: as many as have a colour of their own.
-_PICTURED = 8
+_CURVES = (
+    "Accuracy under PGD over its radius, hollow the paper's: the table's first rows, which stand a little beside each"
+    " other, so that none hides another."
+)
 
 Document = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ def write_reproduction_report(
         out: the HTML file.
         device: where the pairs run.
     """
-    pictured = [run for run in runs if TABLE in run.row.groups][:_PICTURED]
+    pictured = main_rows([run for run in runs if TABLE in run.row.groups])
     if not pictured:
         return None
 
@@ -69,7 +69,7 @@ def _comparisons(document: Document) -> list[Extra]:
     ]
     further = {"Under AutoAttack": autoattack_table(document), "Balanced accuracy": balanced_table(document)}
     return [
-        Extra("The paper's rows beside ours", words, comparison(document)),
+        Extra("The paper's rows beside ours", words, comparison(document), accuracy_figure(document), _CURVES),
         *(Extra(heading, (), table) for heading, table in further.items() if table is not None),
     ]
 
@@ -78,8 +78,6 @@ def _sweep(document: Document) -> list[Extra]:
     rows = members(document, SWEEP)
     if len(rows) < 2:
         return []
-    points = {row["settings"]["rho"]: _means(row) for row in rows}
-    accuracies = sweep_curves(points, xlabel="ρ", alt="Accuracy under attack over ρ; the table has the numbers.")
     measures = {
         label: {row["settings"]["rho"]: row["ours"][key]["mean"] for row in rows if row["ours"][key] is not None}
         for label, key in (
@@ -92,23 +90,12 @@ def _sweep(document: Document) -> list[Extra]:
         " spread of encodings: 0 where the pair autoencodes."
     ]
     return [
-        Extra("Sweep over ρ", (), variant_table(document, SWEEP), accuracies),
+        Extra("Sweep over ρ", (), variant_table(document, SWEEP), sweep_figure(document)),
         Extra("Consistency over ρ", words, None, measure_curves(measures, xlabel="ρ")),
     ]
 
 
 def _ablation(document: Document) -> list[Extra]:
-    table = variant_table(document, ABLATION)
-    rows = {variant_name(row, ABLATION): row for row in members(document, ABLATION)}
-    if table is None or len(rows) < 2:
+    if len(members(document, ABLATION)) < 2:
         return []
-    bars = ablation_bars([Variant(cells[0], _means(rows[cells[0]])) for cells in table.rows])
-    return [Extra("Ablation of the AVAE", (), table, bars)]
-
-
-def _means(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Mean accuracies by task and radius."""
-    return {
-        task: {radius: found["mean"] for radius, found in values.items() if found is not None}
-        for task, values in row["ours"]["accuracy"].items()
-    }
+    return [Extra("Ablation of the AVAE", (), variant_table(document, ABLATION), ablation_figure(document))]

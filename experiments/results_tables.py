@@ -9,7 +9,18 @@ from pyro_avae.experiments.results import NLL
 from pyro_avae.experiments.rows import ABLATION, SWEEP, TABLE
 from pyro_avae.report import ExtraTable
 
-__all__ = ["autoattack_table", "balanced_table", "comparison", "explained", "members", "tables", "variant_table"]
+__all__ = [
+    "CORNERS",
+    "autoattack_table",
+    "balanced_table",
+    "comparison",
+    "explained",
+    "members",
+    "place",
+    "tables",
+    "variant_name",
+    "variant_table",
+]
 
 Document = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -89,7 +100,7 @@ def _of_kind(rows: Sequence[Row], kind: str, caption: str) -> ExtraTable:
 
 def variant_table(document: Document, group: str) -> ExtraTable | None:
     """The rows of the sweep, in the order of ρ, or of the ablation."""
-    rows = sorted(members(document, group), key=_place(group))
+    rows = sorted(members(document, group), key=place(group))
     if not rows:
         return None
     columns = _columns(rows, "accuracy")
@@ -102,11 +113,12 @@ def variant_table(document: Document, group: str) -> ExtraTable | None:
         ]
         for row in rows
     ]
-    headings = [_CORNERS[group], *(_heading(*column) for column in columns), *(heading for heading, _, _ in measures)]
+    headings = [CORNERS[group], *(_heading(*column) for column in columns), *(heading for heading, _, _ in measures)]
     return ExtraTable(f"{_CAPTIONS[group]} {_spread(rows)}", headings, cells)
 
 
-_CORNERS = {SWEEP: "ρ", ABLATION: "view, gradient, input"}
+#: What the rows of a group differ in.
+CORNERS = {SWEEP: "ρ", ABLATION: "view, gradient, input"}
 _CAPTIONS = {
     SWEEP: "The AVAE over ρ: accuracy in %.",
     ABLATION: "The AVAE with a sampled or a mean view, with the gradient through z or cut, without or with noise of"
@@ -123,7 +135,8 @@ def variant_name(row: Row, group: str) -> str:
     return f"{settings['view']}, {gradient}, {'noisy' if settings['input_noise'] else 'as it is'}"
 
 
-def _place(group: str) -> Callable[[Row], Any]:
+def place(group: str) -> Callable[[Row], Any]:
+    """The key that puts the rows of a group in order."""
     if group == SWEEP:
         return lambda row: row["settings"]["rho"]
     return lambda row: (

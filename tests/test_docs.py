@@ -60,6 +60,12 @@ def test_the_hidden_noise_that_it_warns_of_is_refused(own_module):
         exec(compile(blocks("python")[1], "own-method.md", "exec"), {})
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_the_pictures_are_there(page):
+    for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text()):
+        assert (DOCS / picture).is_file(), picture
+
+
 def test_the_commands_train_evaluate_and_report_it(own_module, capsys):
     lines = [line.split()[1:] for line in blocks("bash")[0].splitlines()]
     assert [line[0] for line in lines] == ["train", "evaluate", "report"]

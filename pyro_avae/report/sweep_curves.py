@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyro_avae.errors import InputError, shown_value
-from pyro_avae.report.style import Picture, dress, legend, line_style, new_figure, svg_picture
+from pyro_avae.report.style import Picture, dress, legend, line_style, majority_line, new_figure, svg_picture
 
 __all__ = ["sweep_curves"]
 
@@ -15,7 +15,13 @@ __all__ = ["sweep_curves"]
 _LEVEL_LABELS = 9
 
 
-def sweep_curves(points: Mapping[float, Mapping[str, Mapping[str, float]]], *, xlabel: str, alt: str) -> Picture | None:
+def sweep_curves(
+    points: Mapping[float, Mapping[str, Mapping[str, float]]],
+    *,
+    xlabel: str,
+    alt: str,
+    majority: Mapping[str, float] | None = None,
+) -> Picture | None:
     """Accuracies over the values of a setting, say rho.
 
     The values stand at equal distances in increasing order, whatever their differences, so that 0.975, 0.99 and 0.999
@@ -25,6 +31,7 @@ def sweep_curves(points: Mapping[float, Mapping[str, Mapping[str, float]]], *, x
         points: value of the setting to task to radius, as ``evaluation.json`` writes it, to accuracy in [0, 1].
         xlabel: name of the setting.
         alt: what the picture shows, for who cannot see it.
+        majority: share of the most frequent class by task, drawn dashed.
 
     Returns:
         The picture, or None where there are fewer than two values or no accuracies.
@@ -47,19 +54,23 @@ def sweep_curves(points: Mapping[float, Mapping[str, Mapping[str, float]]], *, x
     rows = math.ceil(len(tasks) / columns)
     figure, axes = new_figure(rows, columns, width=4.6 * columns, height=3.0 * rows + 0.4, sharey=True)
     handles: dict[str, Any] = {}
+    levels: list[Any] = []
     for axis, task in zip(axes, tasks, strict=False):
         for number, radius in enumerate(radii):
             accuracies = np.array([100 * points[value].get(task, {}).get(radius, math.nan) for value in values])
             if not np.isnan(accuracies).all():
                 style = line_style(number)
                 (handles[radius],) = axis.plot(np.arange(len(values)), accuracies, linewidth=1.6, markersize=5, **style)
+        if majority is not None and task in majority:
+            levels.append(majority_line(axis, majority[task]))
         dress(axis, title=task, xlabel=f"{xlabel} (values at equal distances)", ylabel="accuracy, %")
         axis.set_ylim(-3, 103)
         _mark_values(axis, values)
     for axis in axes[len(tasks) :]:
         axis.set_visible(False)
-    drawn = [radius for radius in radii if radius in handles]
-    legend(figure, [handles[radius] for radius in drawn], [f"ε = {float(radius):g}" for radius in drawn])
+    entries = [(handles[radius], f"ε = {float(radius):g}") for radius in radii if radius in handles]
+    entries += [(level, "majority class") for level in levels[:1]]
+    legend(figure, [handle for handle, _ in entries], [label for _, label in entries])
     return svg_picture(figure, alt)
 
 

@@ -1,4 +1,4 @@
-"""The command line in this process and in one of its own."""
+"""The command line in this process and in one of its own; documents like ``results.json``."""
 
 import contextlib
 import io
@@ -12,6 +12,10 @@ from typing import NamedTuple
 import pytest
 
 from pyro_avae.experiments.cli import main
+from pyro_avae.experiments.paper import COLOR_MNIST
+from pyro_avae.experiments.results import summary
+from pyro_avae.experiments.rows import GROUPS
+from pyro_avae.runs.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -68,3 +72,49 @@ def refused() -> Callable[..., str]:
 def process(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start the command line in a process of its own, in an empty folder."""
     return lambda *argv: start(*argv, cwd=tmp_path)
+
+
+def results_row(name: str, values: list[float], *, groups=GROUPS, majority: float = 0.2, **settings) -> dict:
+    """A row of ``results.json``: accuracies by seed, half of them at radius 0.1."""
+    accuracy = {"digit": {"0.0": summary(values), "0.1": summary([v / 2 for v in values])}}
+    paper = COLOR_MNIST.get(name)
+    return {
+        "method": name,
+        "row": name,
+        "label": name.upper(),
+        "groups": list(groups),
+        "settings": Settings(**settings).to_json(),
+        "paper": None if paper is None else paper.to_json(),
+        "ours": {
+            "seeds": list(range(len(values))),
+            "steps": 10,
+            "accuracy": accuracy,
+            "balanced_accuracy": accuracy,
+            "majority": {"digit": majority},
+            "time": None,
+            "gaussian_nll_0.5": summary([1369.25]),
+            "sse": summary([23.0]),
+            "fid": None,
+            "fid_features": ["features of a|b"],
+            "consistency_kl": summary([1.5]),
+            "reencoding_error": None,
+        },
+    }
+
+
+def results_document(*rows: dict) -> dict:
+    """What the tables and figures read of ``results.json``."""
+    attack = {"steps": 40, "restarts": 2, "limit": 1000}
+    return {"dataset": "color-mnist", "preset": "cpu", "rows": list(rows), "evaluation": attack}
+
+
+@pytest.fixture
+def row() -> Callable[..., dict]:
+    """``row("avae", [0.9, 0.8], rho=0.5)``: a row of ``results.json`` with two seeds."""
+    return results_row
+
+
+@pytest.fixture
+def document() -> Callable[..., dict]:
+    """``document(row, ...)``: the content of ``results.json``."""
+    return results_document

@@ -16,6 +16,7 @@ import torch
 from pyro_avae.errors import InputError
 from pyro_avae.experiments import reproduction, row_runs
 from pyro_avae.experiments.paper_experiments import EXPERIMENTS
+from pyro_avae.experiments.redraw import redraw
 from pyro_avae.experiments.reproduce import reproduce
 from pyro_avae.runs.checkpoints import newest_checkpoint
 from pyro_avae.runs.run_folder import RunFolder
@@ -79,7 +80,7 @@ def parameters(run: Path) -> dict[str, torch.Tensor]:
 
 def test_rows_are_normal_runs(done: Path) -> None:
     assert sorted(path.name for path in done.iterdir()) == sorted(
-        ["avae", "avae-ss", "vae", "report.html", "results.json", "table.md"]
+        ["avae", "avae-ss", "vae", "curves.svg", "report.html", "results.json", "table.md"]
     )
     for name in ("vae", "avae", "avae-ss"):
         folder = RunFolder(done / name / "seed-0")
@@ -143,6 +144,12 @@ def test_the_table_has_the_numbers(done: Path) -> None:
         f"{ours['fid']['mean']:.2f}",
     ]
     assert "The AVAE over ρ" in page
+
+
+def test_the_figures_can_be_drawn_again_from_the_results(done: Path, copy: Path) -> None:
+    (copy / "curves.svg").unlink()
+    assert redraw(copy / "results.json") == [copy / "curves.svg"], "of sweep and ablation there is one row"
+    assert (copy / "curves.svg").read_bytes() == (done / "curves.svg").read_bytes()
 
 
 def test_the_report_is_one_page_with_the_labels(done: Path) -> None:

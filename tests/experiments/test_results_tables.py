@@ -3,7 +3,6 @@
 import pytest
 
 from pyro_avae.experiments.markdown import markdown
-from pyro_avae.experiments.paper import COLOR_MNIST
 from pyro_avae.experiments.results import summary
 from pyro_avae.experiments.results_tables import (
     autoattack_table,
@@ -13,43 +12,10 @@ from pyro_avae.experiments.results_tables import (
     tables,
     variant_table,
 )
-from pyro_avae.experiments.rows import ABLATION, GROUPS, SWEEP
-from pyro_avae.runs.settings import Settings
+from pyro_avae.experiments.rows import ABLATION, SWEEP
 
 
-def row(name: str, values: list[float], *, groups=GROUPS, majority: float = 0.2, **settings) -> dict:
-    accuracy = {"digit": {"0.0": summary(values), "0.1": summary([v / 2 for v in values])}}
-    paper = COLOR_MNIST.get(name)
-    return {
-        "method": name,
-        "row": name,
-        "label": name.upper(),
-        "groups": list(groups),
-        "settings": Settings(**settings).to_json(),
-        "paper": None if paper is None else paper.to_json(),
-        "ours": {
-            "seeds": list(range(len(values))),
-            "steps": 10,
-            "accuracy": accuracy,
-            "balanced_accuracy": accuracy,
-            "majority": {"digit": majority},
-            "time": None,
-            "gaussian_nll_0.5": summary([1369.25]),
-            "sse": summary([23.0]),
-            "fid": None,
-            "fid_features": ["features of a|b"],
-            "consistency_kl": summary([1.5]),
-            "reencoding_error": None,
-        },
-    }
-
-
-def document(*rows: dict) -> dict:
-    attack = {"steps": 40, "restarts": 2, "limit": 1000}
-    return {"dataset": "color-mnist", "preset": "cpu", "rows": list(rows), "evaluation": attack}
-
-
-def test_the_paper_s_row_is_above_ours() -> None:
+def test_the_paper_s_row_is_above_ours(row, document) -> None:
     table = comparison(document(row("vae", [0.9, 0.8]), row("own", [0.5])))
     assert table is not None
     assert [cells[0] for cells in table.rows] == ["VAE, the paper", "VAE, ours", "OWN"]
@@ -73,14 +39,14 @@ def test_the_paper_s_row_is_above_ours() -> None:
     assert "± one standard error over seeds" in table.caption
 
 
-def test_one_seed_has_no_error() -> None:
+def test_one_seed_has_no_error(row, document) -> None:
     table = comparison(document(row("vae", [0.9])))
     assert table is not None
     assert table.rows[1][1] == "90.0"
     assert table.caption.endswith("One seed.")
 
 
-def test_balanced_accuracy_is_shown_where_a_class_is_most_of_the_images() -> None:
+def test_balanced_accuracy_is_shown_where_a_class_is_most_of_the_images(row, document) -> None:
     assert balanced_table(document(row("vae", [0.9]))) is None
     table = balanced_table(document(row("vae", [0.9], majority=0.97)))
     assert table is not None
@@ -88,7 +54,7 @@ def test_balanced_accuracy_is_shown_where_a_class_is_most_of_the_images() -> Non
     assert table.rows == [["VAE", "90.0", "45.0"]]
 
 
-def test_autoattack_has_a_table_where_it_ran() -> None:
+def test_autoattack_has_a_table_where_it_ran(row, document) -> None:
     plain, strong = row("vae", [0.9]), row("avae", [0.9])
     assert autoattack_table(document(plain)) is None
     strong["ours"]["accuracy_autoattack"] = {"digit": {"0.1": summary([0.125])}}
@@ -97,7 +63,7 @@ def test_autoattack_has_a_table_where_it_ran() -> None:
     assert (table.headings, table.rows) == (["row", "digit 0.1"], [["AVAE", "12.5"]])
 
 
-def test_the_sweep_is_in_the_order_of_rho() -> None:
+def test_the_sweep_is_in_the_order_of_rho(row, document) -> None:
     rows = [row(f"rho-{rho}", [rho / 2], rho=rho) for rho in (0.975, 0.0, 0.5)]
     table = variant_table(document(*rows), SWEEP)
     assert table is not None
@@ -106,7 +72,7 @@ def test_the_sweep_is_in_the_order_of_rho() -> None:
     assert table.rows[1] == ["0.5", "25.0", "12.5", "1.50", "23.00"]
 
 
-def test_the_ablation_names_its_cells() -> None:
+def test_the_ablation_names_its_cells(row, document) -> None:
     rows = [
         row("mean-cut", [0.1], view="mean", gradient="cut", input_noise=0.5),
         row("avae", [0.2]),
@@ -121,7 +87,7 @@ def test_the_ablation_names_its_cells() -> None:
     ]
 
 
-def test_markdown_holds_every_table() -> None:
+def test_markdown_holds_every_table(row, document) -> None:
     page = markdown("Rows", ["Words."], tables(document(row("vae", [0.9], majority=0.97))))
     assert page.startswith("# Rows\n\nWords.\n\nThe paper's rows in italics")
     assert "| *VAE, the paper* | *93.8* | *5.8* |" in page
@@ -129,13 +95,13 @@ def test_markdown_holds_every_table() -> None:
     assert page.count("\n| :--- |") == 4
 
 
-def test_the_columns_are_explained() -> None:
+def test_the_columns_are_explained(row, document) -> None:
     attack, rest = explained(document(row("vae", [0.9])))
     assert "40 steps, 2 starts, the first 1000 test images" in attack
     assert "in the features of features of a|b, and can be compared among our rows only" in rest
 
 
-def test_no_rows_no_tables() -> None:
+def test_no_rows_no_tables(document) -> None:
     assert tables(document()) == []
 
 

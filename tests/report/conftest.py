@@ -13,6 +13,7 @@ from pyro_avae.experiments.evaluate import write_evaluation
 from pyro_avae.experiments.methods import builder_of
 from pyro_avae.experiments.train import make_triple
 from pyro_avae.report import write_report
+from pyro_avae.report.style import svg_picture
 from pyro_avae.runs.loading import load_run
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings
@@ -129,3 +130,21 @@ def read_page() -> Callable[[str], Page]:
 def page(report: Path) -> Page:
     """The report of both runs, taken apart."""
     return parse(report.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def figure_of(monkeypatch: pytest.MonkeyPatch):
+    """The figure that a function of a module makes."""
+
+    def draw(module, function, *args, **options):
+        figures = []
+
+        def keep(figure, alt):
+            figures.append(figure)
+            return svg_picture(figure, alt)
+
+        monkeypatch.setattr(module, "svg_picture", keep)
+        function(*args, **options)
+        return figures[0]
+
+    return draw

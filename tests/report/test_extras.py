@@ -10,7 +10,7 @@ import pytest
 
 from pyro_avae.errors import InputError
 from pyro_avae.report import Extra, ExtraTable, build_report
-from pyro_avae.report.style import svg_picture
+from pyro_avae.report import sweep_curves as sweep_curves_module
 from pyro_avae.report.sweep_curves import sweep_curves
 
 HOSTILE = "<script>alert('x')</script>"
@@ -30,19 +30,11 @@ def build(runs: list[Path], **options) -> str:
 
 
 @pytest.fixture
-def axes_of(monkeypatch: pytest.MonkeyPatch):
+def axes_of(figure_of):
     """The visible panels of the figure that ``sweep_curves`` draws."""
 
-    def draw(points):
-        figures = []
-
-        def keep(figure, alt):
-            figures.append(figure)
-            return svg_picture(figure, alt)
-
-        monkeypatch.setattr("pyro_avae.report.sweep_curves.svg_picture", keep)
-        sweep_curves(points, xlabel="ρ", alt="x")
-        (figure,) = figures
+    def draw(points, **options):
+        figure = figure_of(sweep_curves_module, sweep_curves, points, xlabel="ρ", alt="x", **options)
         return [axis for axis in figure.axes if axis.get_visible()]
 
     return draw
@@ -127,6 +119,14 @@ def test_a_sweep_draws_every_accuracy_at_its_value(axes_of) -> None:
     np.testing.assert_allclose(only.get_ydata(), [25, 75, 100])
     assert only.get_color() == clean.get_color() != attacked.get_color()
     assert [text.get_text() for text in digit.figure.legends[0].get_texts()] == ["ε = 0", "ε = 0.1"]
+
+
+def test_a_sweep_shows_the_majority_class(axes_of) -> None:
+    digit, color = axes_of(POINTS, majority={"digit": 0.125, "shape": 0.5})
+    assert [len(axis.get_lines()) for axis in (digit, color)] == [3, 1]
+    assert list(digit.get_lines()[-1].get_ydata()) == [12.5, 12.5]
+    names = [text.get_text() for text in digit.figure.legends[0].get_texts()]
+    assert names == ["ε = 0", "ε = 0.1", "majority class"]
 
 
 def test_close_values_keep_their_digits(axes_of) -> None:

@@ -5,26 +5,6 @@ import pytest
 
 from pyro_avae.report import ablation, measure_curves
 from pyro_avae.report.ablation import Variant, ablation_bars
-from pyro_avae.report.style import svg_picture
-
-
-@pytest.fixture
-def figure_of(monkeypatch: pytest.MonkeyPatch):
-    """The figure that a function of a module makes."""
-
-    def draw(module, function, *args, **options):
-        figures = []
-
-        def keep(figure, alt):
-            figures.append(figure)
-            return svg_picture(figure, alt)
-
-        monkeypatch.setattr(module, "svg_picture", keep)
-        function(*args, **options)
-        return figures[0]
-
-    return draw
-
 
 VARIANTS = [
     Variant("sampled", {"digit": {"0.1": 0.5, "0.0": 0.9}, "color": {"0.0": 1.0}}),
@@ -41,6 +21,15 @@ def test_every_accuracy_has_its_bar(figure_of) -> None:
     assert [bar.get_width() for bar in color.patches] == [100.0]
     assert [label.get_text() for label in digit.get_yticklabels()] == ["sampled", r"mean \$view\$"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ε = 0", "ε = 0.1"]
+
+
+def test_the_majority_class_is_a_line_in_its_panel(figure_of) -> None:
+    figure = figure_of(ablation, ablation_bars, VARIANTS, ylabel="view", majority={"color": 0.25})
+    digit, color = figure.axes
+    assert digit.get_lines() == []
+    assert [list(line.get_xdata()) for line in color.get_lines()] == [[25, 25]]
+    assert (digit.get_ylabel(), color.get_ylabel()) == ("view", "")
+    assert figure.legends[0].get_texts()[-1].get_text() == "majority class"
 
 
 def test_bars_are_told(figure_of) -> None:

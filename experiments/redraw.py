@@ -1,0 +1,49 @@
+"""Draws the figures of a ``results.json`` again, without the runs, beside it.
+
+::
+
+    python -m pyro_avae.experiments.redraw OUT/results.json
+
+``pyro-avae reproduce`` writes the same files: ``curves.svg``, and where there are rows enough ``rho.svg`` and
+``ablation.svg``. The same numbers give the same bytes under the same matplotlib.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyro_avae.errors import InputError
+from pyro_avae.experiments.results_figures import write_figures
+from pyro_avae.paths import shown
+from pyro_avae.runs.files import read_json
+
+__all__ = ["main", "redraw"]
+
+
+def redraw(results: Path) -> list[Path]:
+    """Write the figures beside ``results``; returns their paths.
+
+    Raises:
+        InputError: no such file, or one that ``pyro-avae reproduce`` has not written.
+    """
+    document = read_json(results)
+    try:
+        return write_figures(document, results.parent)
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{shown(results)}: expected what pyro-avae reproduce writes, got other JSON") from None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of this script."""
+    parser = argparse.ArgumentParser(description="Draw the figures of results.json again, beside it.")
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="a results.json")
+    for results in parser.parse_args(argv).results:
+        for path in redraw(results):
+            print(f"written to {shown(path)}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(f"redraw: {error}") from None
