@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple, NoReturn
 
-from pyro_avae.errors import InputError
+from pyro_avae.errors import InputError, RankError
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         _say(str(error) or "interrupted")
         return 128 + error.signum if hasattr(error, "signum") else _INTERRUPTED
-    except (InputError, OSError, FloatingPointError) as error:
+    except (InputError, OSError, FloatingPointError, RankError) as error:
         _say(f"error: {_one_line(error)}")
         return _USAGE
     except (MemoryError, RuntimeError) as error:

@@ -9,9 +9,9 @@ import torch
 from torch import distributed
 
 from pyro_avae.devices import as_device, default_device
-from pyro_avae.errors import InputError
+from pyro_avae.errors import InputError, RankError
 from pyro_avae.training.fabric import launch, launched_by_torchrun
-from pyro_avae.training.ranks import OneRank, RankError, Ranks
+from pyro_avae.training.ranks import OneRank, Ranks
 
 __all__ = ["OtherRank", "add_arguments", "decided_by_first", "started"]
 

@@ -1,6 +1,6 @@
-"""The one exception that user input can cause, so that callers can tell it from a defect, and how it shows a value."""
+"""What can go wrong that is no defect, so that callers can tell the two apart, and how a message shows a value."""
 
-__all__ = ["InputError", "shown_value"]
+__all__ = ["InputError", "RankError", "shown_value"]
 
 _LONGEST = 80
 
@@ -25,3 +25,7 @@ def shown_value(value: object) -> str:
     except ValueError:  # an integer with more digits than Python prints
         text = "a number of thousands of digits"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+class RankError(RuntimeError):
+    """Another process of the training has ended, or cannot be reached any more."""

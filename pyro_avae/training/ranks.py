@@ -7,13 +7,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, distributed
 
-from pyro_avae.errors import InputError
+from pyro_avae.errors import InputError, RankError
 
-__all__ = ["OneRank", "RankError", "Ranks", "TorchRanks"]
-
-
-class RankError(RuntimeError):
-    """Another process of the training has ended, or cannot be reached any more."""
+__all__ = ["OneRank", "Ranks", "TorchRanks"]
 
 
 class Ranks(Protocol):
