@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import flop_registry
 
 from benchmarks.contenders import pair
 from benchmarks.handwritten import Objective
@@ -29,9 +29,9 @@ Operation = tuple[Callable[[], object], int]
 
 def count(call: Callable[[], object]) -> int:
     """Floating-point operations of matrix products and convolutions (2 B I O for B x I times I x O); no others."""
-    with FlopCounterMode(display=False) as counter:
+    with _Seen() as seen:
         call()
-    return int(counter.get_total_flops())
+    return seen.flops
 
 
 def traced_call(settings: Settings, x: Tensor) -> Callable[[], object]:
@@ -78,10 +78,15 @@ def flop_rate(found: Sequence[Operation], *, device: torch.device, dtype: torch.
 
 
 class _Seen(TorchDispatchMode):
-    """Notes the operations that have a number of floating-point operations."""
+    """Notes the operations that torch has a formula of floating-point operations for, and adds these up.
+
+    Torch's ``FlopCounterMode`` does the latter too, but hangs hooks on modules that ``torch.autograd.grad`` with
+    respect to their input, as in the search for a worst case, stumbles over.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
         self.found: dict[Any, Operation] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -89,8 +94,8 @@ class _Seen(TorchDispatchMode):
         out = func(*args, **kwargs)
         formula = flop_registry.get(func.overloadpacket)
         if formula is not None:
+            flops = int(formula(*args, **kwargs, out_val=out))
+            self.flops += flops
             key = (func, str(pytree.tree_map_only(Tensor, lambda tensor: tuple(tensor.shape), (args, kwargs))))
-            if key not in self.found:
-                flops = int(formula(*args, **kwargs, out_val=out))
-                self.found[key] = (lambda: func(*args, **kwargs), flops)
+            self.found.setdefault(key, (lambda: func(*args, **kwargs), flops))
         return out
