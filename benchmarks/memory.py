@@ -1,7 +1,7 @@
 """Peak memory of a step: the most bytes of tensors that are alive at once."""
 
-from collections.abc import Callable
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch.autograd.profiler import profile
@@ -30,14 +30,30 @@ def peak_bytes(call: Callable[[], object], *, device: torch.device, held: int = 
     with profile(profile_memory=True, use_kineto=False) as profiled:
         call()
         call()
-    events = [event for event in profiled.kineto_results.events() if event.name() == "[memory]"]
-    events.sort(key=lambda event: event.start_ns())
-    return max(accumulate((event.nbytes() for event in events), initial=0))
+    alive: dict[int, int] = {}
+    live = most = 0
+    for _, address, size in sorted(_allocations(profiled.kineto_results.experimental_event_tree())):
+        if size > 0:
+            alive[address] = size
+        else:
+            # What was there before is not counted, so that its end is not either.
+            size = -alive.pop(address, 0)
+        live += size
+        most = max(most, live)
+    return most
 
 
 def held_bytes(device: torch.device) -> int:
     """Bytes that are taken now, on CUDA; 0 elsewhere, where nobody needs it."""
     return torch.cuda.memory_allocated(device) + _recorded(device) if device.type == "cuda" else 0
+
+
+def _allocations(events: Iterable[Any]) -> Iterator[tuple[int, int, int]]:
+    """Time in ns, address, and bytes, negative where they are given back."""
+    for event in events:
+        if event.tag == torch._C._profiler._EventType.Allocation:
+            yield event.start_time_ns, event.extra_fields.ptr, event.extra_fields.alloc_size
+        yield from _allocations(event.children)
 
 
 def _recorded(device: torch.device) -> int:

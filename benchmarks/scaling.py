@@ -70,6 +70,7 @@ def of_setting(name: str) -> Measure:
 
     def measure(value: int, timing: Timing) -> dict[str, list[float]]:
         settings = settings_for({"dataset": "color-mnist", "method": "avae", name: value})
+        torch.manual_seed(0)
         x = torch.rand(settings.batch_size, *settings.image_shape, device=timing.device)
         pyro.clear_param_store()
         torch.compiler.reset()

@@ -61,6 +61,7 @@ def measure(case: str, method: str, *, device: torch.device, repetitions: int, s
     """Everything about a method on a case."""
     objective, changes = OBJECTIVES[method]
     settings = settings_for({"dataset": "color-mnist", **CASES[case], **changes})
+    torch.manual_seed(0)
     x = torch.rand(settings.batch_size, *settings.image_shape, device=device)
     pyro.clear_param_store()
     torch.compiler.reset()
