@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from benchmarks.handwritten import EPSILON, NU, RHO, STEPS
+from pyro_avae.errors import InputError
 
 __all__ = ["LOSSES", "jax_step", "weights_of"]
 
@@ -24,7 +25,14 @@ Loss = Callable[[Parameters, Array, Array], Array]
 
 
 def weights_of(encoder: nn.Module, decoder: nn.Module) -> Parameters:
-    """The weights of both networks: (encoder, decoder), each a list of (matrix, offset)."""
+    """The weights of both networks: (encoder, decoder), each a list of (matrix, offset).
+
+    Raises:
+        InputError: a network with convolutions.
+    """
+    for part in (*encoder.modules(), *decoder.modules()):
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            raise InputError(f"JAX: expected fully connected networks, got {type(part).__name__}")
     return tuple(
         [
             (jnp.asarray(part.weight.detach().numpy().T), jnp.asarray(part.bias.detach().numpy()))

@@ -4,24 +4,29 @@
 
     python -m benchmarks.step_time [--device cpu] [--threads 1] [--json FILE] [--cases mlp-64 conv-64 ...]
 
-Prints, for each case and method, the median milliseconds of every contender and its ratio to the others' that matter:
-compiled against torch written by hand and compiled, against stock Pyro, against JAX (``pip install jax``; fully
-connected networks), and each method against the VAE.
+Prints, for each case and method, the median milliseconds and the peak memory of every contender, and ratios: compiled
+against torch written by hand and compiled, against stock Pyro, against JAX (``pip install jax``; fully connected
+networks) and pythae (the VAE; how to install it: :mod:`benchmarks.pythae_step`), against the floor, and each method
+against the VAE, in time and in floating-point operations. Who cannot do a method is left out, and why is said.
 """
 
 import argparse
 import json
-import platform
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 import pyro
 import torch
 
-from benchmarks.contenders import contenders
+from benchmarks.contenders import BY_HAND, OURS, STOCK, contenders
+from benchmarks.floor import Floor, floor_of
+from benchmarks.flops import by_hand_call, count
 from benchmarks.handwritten import OBJECTIVES
+from benchmarks.lineup import line_up
+from benchmarks.machine import described
+from benchmarks.options import add_shared, prepare
 from benchmarks.timing import interleaved, ratios
 from pyro_avae.experiments.defaults import settings_for
 
@@ -33,57 +38,92 @@ CASES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def measure(
-    case: str, method: str, *, device: torch.device, repetitions: int, seconds: float
-) -> dict[str, list[float]]:
-    """Milliseconds a step of every contender."""
+@dataclass(frozen=True)
+class Measured:
+    """One method on one case.
+
+    Attributes:
+        ms: milliseconds a step of every contender, repetition by repetition.
+        peaks: the peak memory of its step, in bytes.
+        left_out: who does not take part, and why.
+        floor: of the step.
+        flops_by_hand: floating-point operations of the objective by hand; those of the traced graph are the floor's.
+    """
+
+    ms: dict[str, list[float]]
+    peaks: dict[str, int]
+    left_out: dict[str, str]
+    floor: Floor
+    flops_by_hand: int
+
+
+def measure(case: str, method: str, *, device: torch.device, repetitions: int, seconds: float) -> Measured:
+    """Everything about a method on a case."""
     objective, changes = OBJECTIVES[method]
     settings = settings_for({"dataset": "color-mnist", **CASES[case], **changes})
+    torch.manual_seed(0)
     x = torch.rand(settings.batch_size, *settings.image_shape, device=device)
     pyro.clear_param_store()
     torch.compiler.reset()
     with pyro.validation_enabled(False):
-        return interleaved(
-            contenders(method, settings, objective, x), repetitions=repetitions, least_seconds=seconds, device=device
-        )
+        lineup = line_up(contenders(method, settings, objective, x), device=device)
+        ms = interleaved(lineup.steps, repetitions=repetitions, least_seconds=seconds, device=device)
+    return Measured(
+        ms=ms,
+        peaks=lineup.peaks,
+        left_out=lineup.left_out,
+        floor=floor_of(settings, x, seconds=seconds / 10),
+        flops_by_hand=count(by_hand_call(settings, objective, x)),
+    )
 
 
-def main() -> None:
+def lines(found: Measured) -> Iterable[str]:
+    """What is said of a method on a case."""
+    for name, each in found.ms.items():
+        peak = f"{found.peaks[name] / 2**20:8.1f} MiB" if name in found.peaks else f"{'-':>12}"
+        yield f"  {name:26} {median(each):8.2f}   {min(each):8.2f} .. {max(each):<8.2f} {peak}"
+    for name, reason in found.left_out.items():
+        yield f"  left out: {name}: {reason}"
+    for to in (BY_HAND, STOCK, "JAX", "pythae"):
+        if to in found.ms:
+            low, middle, high = ratios(found.ms, OURS, to)
+            yield f"  {OURS} / {to}: {middle:.3f} ({low:.3f} .. {high:.3f})"
+    yield f"  peak memory, {OURS} / {BY_HAND}: {found.peaks[OURS] / found.peaks[BY_HAND]:.3f}"
+    floor = found.floor
+    yield (
+        f"  floor: {floor.flops / 1e9:.3f} GFLOP ({found.flops_by_hand / 1e9:.3f} by hand) at"
+        f" {floor.flop_rate / 1e9:.1f} GFLOP/s: {floor.flops_ms:.3f} ms;"
+        f" {floor.bytes / 1e6:.1f} MB at {floor.byte_rate / 1e9:.1f} GB/s: {floor.bytes_ms:.3f} ms"
+    )
+    yield f"  {OURS} / floor: {median(found.ms[OURS]) / floor.ms:.2f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=None, help="of the CPU (default: torch's)")
+    add_shared(parser)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--methods", nargs="+", default=list(OBJECTIVES), choices=list(OBJECTIVES))
-    parser.add_argument("--repetitions", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.5, help="that one timing lasts at least")
-    parser.add_argument("--json", type=Path, default=None, help="write all times there")
-    args = parser.parse_args()
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
-    device = torch.device(args.device)
-    times: dict[str, dict[str, dict[str, list[float]]]] = {}
+    args = parser.parse_args(arguments)
+    prepare(args)
+    all_of_them: dict[str, dict[str, Measured]] = {}
     for case in args.cases:
         for method in args.methods:
-            found = measure(case, method, device=device, repetitions=args.repetitions, seconds=args.seconds)
-            times.setdefault(case, {})[method] = found
-            print(f"\n{case}, {method}: median ms a step ({args.repetitions} repetitions)")
-            for name, each in found.items():
-                print(f"  {name:26} {median(each):8.2f}   {min(each):8.2f} .. {max(each):.2f}")
-            for to in ("torch by hand, compiled", "SVI, TraceMeanField_ELBO", "JAX"):
-                if to not in found:
-                    continue
-                low, middle, high = ratios(found, "ours, compiled", to)
-                print(f"  ours, compiled / {to}: {middle:.3f} ({low:.3f} .. {high:.3f})", flush=True)
-    for case, methods in times.items():
-        if "vae" in methods:
-            for method, found in methods.items():
-                ratio = median(found["ours, compiled"]) / median(methods["vae"]["ours, compiled"])
-                print(f"{case}: {method} / vae, compiled: {ratio:.2f}")
+            found = measure(case, method, device=args.device, repetitions=args.repetitions, seconds=args.seconds)
+            all_of_them.setdefault(case, {})[method] = found
+            print(
+                f"\n{case}, {method}: median ms a step ({args.repetitions} repetitions), lowest .. highest, peak memory"
+            )
+            print("\n".join(lines(found)), flush=True)
+    print()
+    for case, methods in all_of_them.items():
+        for method, found in methods.items() if "vae" in methods else ():
+            vae = methods["vae"]
+            time, flops = median(found.ms[OURS]) / median(vae.ms[OURS]), found.floor.flops / vae.floor.flops
+            print(f"{case}: {method} / vae, compiled: time {time:.2f}, FLOPs {flops:.2f}")
     if args.json is not None:
-        versions = {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__}
-        machine = {"device": str(device), "threads": torch.get_num_threads(), "processor": platform.processor()}
-        args.json.write_text(json.dumps({"ms": times, "versions": versions, "machine": machine}, indent=2) + "\n")
+        cases = {case: {name: asdict(each) for name, each in methods.items()} for case, methods in all_of_them.items()}
+        args.json.write_text(json.dumps({"cases": cases, **described(args.device)}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

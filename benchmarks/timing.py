@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-__all__ = ["interleaved"]
+__all__ = ["fastest", "interleaved", "ratios"]
 
 
 def interleaved(
@@ -33,6 +33,12 @@ def ratios(times: Mapping[str, list[float]], name: str, to: str) -> tuple[float,
     """Lowest, median and highest of the ratios of two contenders, repetition by repetition."""
     each = sorted(one / other for one, other in zip(times[name], times[to], strict=True))
     return each[0], statistics.median(each), each[-1]
+
+
+def fastest(call: Callable[[], object], *, device: torch.device, least_seconds: float, repetitions: int = 3) -> float:
+    """Seconds a call in the fastest of a few timings: what the device can do, not what it does on average."""
+    calls = _calls(call, least_seconds, device)
+    return min(_seconds(call, calls, device) for _ in range(repetitions)) / calls
 
 
 def _calls(call: Callable[[], object], least_seconds: float, device: torch.device) -> int:

@@ -179,6 +179,7 @@ class SVIProgram:
     def _computed(self, traced: TracedProgram, noise: Sequence[Tensor], args: Sequence[Any]) -> Outputs:
         """Run the trace, and put gradients and buffers where they belong."""
         parameters, buffers = list(self.program.parameters.values()), self.program.buffers
+        self.optimizer.zero_grad()  # the last step's gradients are not to lie beside the new ones
         output = traced(parameters, buffers, noise, *args)
         for parameter, gradient in zip(parameters, output.gradients, strict=True):
             parameter.grad = gradient

@@ -1,0 +1,17 @@
+"""What was measured on: the versions and the machine, as they stand beside the numbers."""
+
+import platform
+
+import pyro
+import torch
+
+__all__ = ["described"]
+
+
+def described(device: torch.device) -> dict[str, dict[str, str | int]]:
+    """Versions and machine, by name."""
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__},
+        "machine": {"device": str(device), "threads": torch.get_num_threads(), "processor": hardware},
+    }
