@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.scaling --sweeps batch latent views --json FILE --plot FILE.svg [--device cpu] [--threads 1]
+    python -m benchmarks.scaling --json FILE --plot FILE.svg [--sweeps batch seeds ...] [--device cpu] [--threads 1]
 
 The base case is the AVAE on the paper's MLP (4x200, 64 latents, batch 64, one view). Each sweep changes one thing of
 it; the contenders at a value are interleaved. A further sweep is a line of :data:`SWEEPS`: its values, and a function
@@ -26,6 +26,7 @@ from benchmarks.machine import described
 from benchmarks.options import add_shared, new_file, prepare
 from benchmarks.scaling_plot import Curves, save_plot
 from benchmarks.timing import interleaved
+from benchmarks.together import on_ranks, several_seeds
 from pyro_avae.experiments.defaults import settings_for
 
 __all__ = ["SWEEPS", "Sweep", "Timing", "main", "sweep"]
@@ -87,10 +88,22 @@ def of_setting(name: str) -> Measure:
     return measure
 
 
+def measured_by(function: Callable[..., dict[str, list[float]]]) -> Measure:
+    """Measures by a function of ``(value, device, repetitions, seconds)``."""
+
+    def measure(value: int, timing: Timing) -> dict[str, list[float]]:
+        torch.compiler.reset()
+        return function(value, device=timing.device, repetitions=timing.repetitions, seconds=timing.seconds)
+
+    return measure
+
+
 SWEEPS: Mapping[str, Sweep] = {
     "batch": Sweep("images in a batch", (16, 64, 256, 1024, 4096), of_setting("batch_size")),
     "latent": Sweep("latent dimensions", (8, 32, 128, 512), of_setting("latent_dim")),
     "views": Sweep("views", (1, 2, 4, 8), of_setting("num_views")),
+    "seeds": Sweep("seeds", (1, 2, 4, 8, 16), measured_by(several_seeds)),
+    "ranks": Sweep("ranks that share a batch of 1024", (1, 2), measured_by(on_ranks)),
 }
 
 

@@ -17,13 +17,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pyro_avae.compilation import BaseNoise
+from pyro_avae.compilation.trace import TracedProgram
 from pyro_avae.experiments.defaults import settings_for
 from pyro_avae.experiments.train import make_triple
 
 # No part of the installed package; behind everything else, so that the checkout hides nothing that is installed.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import flops, scaling, step_time
+from benchmarks import flops, scaling, step_time, together
 from benchmarks.contenders import OURS, STOCK, Contender, contenders
 from benchmarks.floor import Floor, bytes_moved, floor_of
 from benchmarks.flops import by_hand_call, count, operations, traced_call
@@ -306,3 +307,16 @@ def test_what_is_said_of_a_case():
     assert "peak memory, ours, compiled / torch by hand, compiled: 0.500" in said
     assert "1.000 GFLOP (2.000 by hand) at 1000.0 GFLOP/s: 1.000 ms; 10.0 MB at 10.0 GB/s: 1.000 ms" in said
     assert "ours, compiled / floor: 3.00" in said
+
+
+def test_seeds_are_timed_together_and_apart(monkeypatch):
+    monkeypatch.setattr(TracedProgram, "compile", lambda self: None)
+    found = together.several_seeds(2, device=torch.device("cpu"), repetitions=2, seconds=0.0)
+    assert set(found) == {together.ALL_AT_ONCE, together.ONE_BY_ONE}
+    assert all(len(times) == 2 and min(times) > 0 for times in found.values())
+
+
+@pytest.mark.slow
+def test_ranks_share_a_batch():
+    found = together.on_ranks(2, device=torch.device("cpu"), repetitions=2, seconds=0.0)
+    assert [len(times) for times in found.values()] == [2]

@@ -71,7 +71,7 @@ def check_trace(traced: Traced, program: Program, args: Sequence[Any], *, seed: 
             return
 
 
-def _check_once(traced: TracedProgram, program: Program, args: Sequence[Any], *, seed: int) -> None:
+def _check_once(traced: Traced, program: Program, args: Sequence[Any], *, seed: int) -> None:
     source = NoiseSource(seed)
     noise = [source.draw(spec) for spec in traced.specs]
     generator = torch.Generator().manual_seed(seed)
