@@ -73,16 +73,17 @@ class LogisticRegression:
         """
         penalty = torch.full_like(self.parameters, 1.0 / (c * len(self.x)))
         penalty[:, -1] = 0.0
-        determined = True
+        determined, factor = True, None
         for _ in range(_MAX_STEPS):
             probabilities, gradient = self._gradient(penalty)
             if self._sampled is None:
                 self._sampled = self._curvature(probabilities)
-            factor, clear = self._preconditioner(self._sampled, penalty)
-            determined = determined and clear
+            if factor is None:
+                factor, clear = _factor(self._sampled, penalty)
+                determined = determined and clear
             direction, iterations = self._newton_direction(probabilities, gradient, penalty, factor)
             if iterations > _OUT_OF_DATE:
-                self._sampled = None
+                self._sampled = factor = None
             decrement = -float((gradient * direction).sum())
             solved = max(float(gradient.abs().max()), decrement / 2) <= _TOLERANCE
             if not self._step(direction, penalty, decrement):
@@ -124,17 +125,6 @@ class LogisticRegression:
                 1, (rows, columns)
             )
         return hessian.reshape(rows * columns, rows * columns)
-
-    def _preconditioner(self, sampled: Tensor, penalty: Tensor) -> tuple[Tensor, bool]:
-        """A Cholesky factor of the estimated Hessian of f, and whether it is one in more than rounding."""
-        hessian = sampled + penalty.flatten().diag()
-        rows, columns = penalty.shape
-        if rows > 1:
-            hessian.view(rows, columns, rows, columns)[:, -1, :, -1] += 1.0 / rows
-        rounding = len(hessian) * torch.finfo(hessian.dtype).eps * float(hessian.diagonal().max())
-        ridge = torch.full_like(hessian[0], rounding).diag()
-        factor = torch.linalg.cholesky(hessian + ridge)
-        return factor, float(factor.diagonal().square().min()) > 2 * rounding
 
     def _newton_direction(
         self, probabilities: Tensor, gradient: Tensor, penalty: Tensor, factor: Tensor
@@ -194,6 +184,20 @@ def _logits(x: Tensor, parameters: Tensor) -> Tensor:
     """``(N, L + 1)`` to the logits of all classes, ``(N, K)``: the first of two classes has none of its own."""
     logits = x @ parameters.T
     return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
+
+
+def _factor(sampled: Tensor, penalty: Tensor) -> tuple[Tensor, bool]:
+    """A Cholesky factor of the estimated Hessian of f, and whether no direction of it is flat up to rounding."""
+    hessian = sampled + penalty.flatten().diag()
+    rows, columns = penalty.shape
+    if rows > 1:
+        hessian.view(rows, columns, rows, columns)[:, -1, :, -1] += 1.0 / rows
+    rounding = torch.finfo(hessian.dtype).eps * float(hessian.trace())
+    for ridge in (rounding, 1e3 * rounding, 1e6 * rounding):
+        factor, failed = torch.linalg.cholesky_ex(hessian + torch.full_like(hessian[0], ridge).diag())
+        if int(failed) == 0:
+            return factor, float(factor.diagonal().square().min()) > 2 * ridge
+    return torch.eye(len(hessian)).to(hessian), False
 
 
 def _over_rows(a: Tensor, b: Tensor) -> Tensor:
