@@ -34,6 +34,13 @@ from pyro_avae.evaluation.ball import LINF, Ball, check_radii
 __all__ = ["PGDResult", "check_epsilons", "check_images", "check_pgd", "gap", "pgd", "step_length", "step_size"]
 
 
+# The share of fallen images from which on a restart goes on with copies of the others: copying has a price too.
+_WORTH_COPYING = 0.125
+
+# Steps between two counts of the images that stand, which make an accelerator wait for all that it was asked before.
+_STEPS_BETWEEN_COUNTS = 8
+
+
 class PGDResult(NamedTuple):
     """What an attack left standing.
 
@@ -89,8 +96,11 @@ def check_images(attack: str, x: Tensor) -> None:
     Raises:
         InputError: for pixels outside [0, 1].
     """
-    if bool((x < 0).any() | (x > 1).any()):
-        raise InputError(f"{attack}: expected pixels in [0, 1], got {float(x.min()):.3g}..{float(x.max()):.3g}")
+    if x.numel() == 0:
+        return
+    low, high = (float(bound) for bound in x.aminmax())
+    if low < 0 or high > 1:
+        raise InputError(f"{attack}: expected pixels in [0, 1], got {low:.3g}..{high:.3g}")
 
 
 def pgd(
@@ -188,37 +198,91 @@ class _Search:
 
     def run(self, x: Tensor, labels: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
         """One random start: which images fell, and where each stood when it fell or at the end."""
-        current = self.ball.surface(x, self.epsilon, self.generator)
-        final = torch.empty_like(x)
-        fell = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        active = torch.arange(len(x), device=x.device)
-        for step in range(self.steps + 1):
-            current.requires_grad_()
-            logits = self.classifier(current)
-            last = step == self.steps
-            gradient = None if last else torch.autograd.grad(_loss(logits, labels, target).sum(), current)[0]
-            current = current.detach()
-            final[active] = current
-            wrong = self._wrong(logits.detach(), current, labels)
-            fell[active[wrong]] = True
-            if bool(wrong.any()) and not self.persistent:
-                keep = ~wrong
-                active, current, x, labels = (tensor[keep] for tensor in (active, current, x, labels))
-                target = None if target is None else target[keep]
-                gradient = None if gradient is None else gradient[keep]
-            if gradient is None or len(active) == 0:
-                break
+        active = _Active(
+            places=torch.arange(len(x), device=x.device),
+            current=self.ball.surface(x, self.epsilon, self.generator),
+            limits=self.ball.limits(x, self.epsilon),
+            labels=labels,
+            target=target,
+            fell=torch.zeros(len(x), dtype=torch.bool, device=x.device),
+        )
+        fell, final = torch.empty_like(active.fell), torch.empty_like(x)
+        for step in range(self.steps):
+            gradient = self._gradient(active)
             length = step_length(self.epsilon, step, self.steps)
-            current = self.ball.project(current + length * self.ball.direction(gradient), x, self.epsilon)
+            # An image that fell stays where it fell, without a question to the device how many did.
+            lengths = length * (~active.fell | self.persistent).to(x.dtype)
+            active.current = self.ball.step(active.current, gradient, lengths, active.limits, self.epsilon)
+            if not self.persistent and step % _steps_between_counts(x.device) == 0:
+                count, standing = len(active.fell), int((~active.fell).sum())
+                if count - standing >= _WORTH_COPYING * count:
+                    active.write(fell, final)
+                    active = active.among(~active.fell)
+                if standing == 0:
+                    return fell, final
+        with torch.no_grad():
+            self._judge(active, self.classifier(active.current))
+        active.write(fell, final)
         return fell, final
 
-    def _wrong(self, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Which images fell, ``(B,)``: by the logits and, where one is asked, by the verdict."""
-        wrong = logits.argmax(-1) != labels
+    def _gradient(self, active: "_Active") -> Tensor:
+        """Judge the images where they are, and return the gradient ``(A, *event)`` of what a step raises."""
+        current = active.current.detach().requires_grad_()
+        logits = self.classifier(current)
+        # With respect to the images alone: no gradient of a parameter is computed, let alone kept.
+        (gradient,) = torch.autograd.grad(_loss(logits, active.labels, active.target).sum(), current)
+        self._judge(active, logits.detach())
+        return gradient
+
+    def _judge(self, active: "_Active", logits: Tensor) -> None:
+        """Note which images fell: by the logits and, where one is asked, by the verdict."""
+        wrong = (logits.argmax(-1) != active.labels) & ~active.fell
         if self.verdict is not None and bool(wrong.any()):
             with torch.no_grad():
-                wrong[wrong.clone()] = self.verdict(images[wrong]) != labels[wrong]
-        return wrong
+                wrong[wrong.clone()] = self.verdict(active.current[wrong]) != active.labels[wrong]
+        active.fell |= wrong
+
+
+@dataclass
+class _Active:
+    """The images that a restart still steps with, and where they are.
+
+    Attributes:
+        places: of the images in the batch, ``(A,)``.
+        current: ``(A, *event)``.
+        limits: of their balls.
+        labels: ``(A,)``.
+        target: the classes ``(A,)`` they are to become, None for any.
+        fell: ``(A,)`` bool.
+    """
+
+    places: Tensor
+    current: Tensor
+    limits: tuple[Tensor, ...]
+    labels: Tensor
+    target: Tensor | None
+    fell: Tensor
+
+    def among(self, kept: Tensor) -> "_Active":
+        """Those images of which ``kept`` ``(A,)`` is true."""
+        index = kept.nonzero().squeeze(1)
+        return _Active(
+            places=self.places[index],
+            current=self.current[index],
+            limits=tuple(limit[index] for limit in self.limits),
+            labels=self.labels[index],
+            target=None if self.target is None else self.target[index],
+            fell=self.fell[index],
+        )
+
+    def write(self, fell: Tensor, final: Tensor) -> None:
+        """Write what is known of them into the batch's results."""
+        fell[self.places], final[self.places] = self.fell, self.current
+
+
+def _steps_between_counts(device: torch.device) -> int:
+    """After how many steps to ask how many images stand; on a CPU the answer is there already."""
+    return 1 if device.type == "cpu" else _STEPS_BETWEEN_COUNTS
 
 
 def _loss(logits: Tensor, labels: Tensor, target: Tensor | None) -> Tensor:

@@ -90,9 +90,13 @@ def one_step(
         [False]
     """
     check_images("one step", x)
+    with torch.no_grad():
+        correct = predict(x) == labels
+    if epsilon == 0:
+        return PGDResult(correct, x.clone())
     point = x.detach().clone().requires_grad_()
     (gradient,) = torch.autograd.grad(gap(classifier(point), labels).sum(), point)
     with torch.no_grad():
         adversarial = ball.project(x + epsilon * ball.direction(gradient), x, epsilon)
-        correct = (predict(x) == labels) & (predict(adversarial) == labels)
+        correct &= predict(adversarial) == labels
     return PGDResult(correct, adversarial)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pyro_avae.errors import InputError, shown_value
 from pyro_avae.evaluation.autoattack import AUTOATTACK_IMAGES, autoattack_parts, autoattack_settings
 from pyro_avae.evaluation.baselines import NOISE_DRAWS
+from pyro_avae.evaluation.features import images_at_a_time
 from pyro_avae.evaluation.frozen import frozen
-from pyro_avae.evaluation.pair import Guide, Model
+from pyro_avae.evaluation.pair import Guide, Model, device_of
 from pyro_avae.evaluation.probe import FitProbe, fit_probe
 from pyro_avae.evaluation.quality import likelihood, reconstruction_and_bound
 from pyro_avae.evaluation.representation import REPRESENTATIONS
@@ -37,7 +38,7 @@ def evaluate(
     representation: str = "mean",
     tasks: Sequence[str] | None = None,
     limit: int | None = None,
-    batch_size: int = 500,
+    batch_size: int | None = None,
     num_importance_samples: int = 256,
     seed: int = 0,
     fit: FitProbe = fit_probe,
@@ -65,7 +66,7 @@ def evaluate(
             samples; see :class:`~pyro_avae.evaluation.sampled.SampledClassifier`.
         tasks: names of the tasks to evaluate; by default all.
         limit: use only the first ``limit`` test images; AutoAttack takes 1,000 where there is no limit.
-        batch_size: images at a time.
+        batch_size: images at a time; by default 500 on a CPU and 2,000 elsewhere.
         num_importance_samples: S of the importance-weighted log-likelihood, on the first 500 test images.
         seed: seed of every random number used here.
         fit: what fits a probe to the training set; :class:`~pyro_avae.runs.StoredProbes` remembers those it fitted.
@@ -114,7 +115,7 @@ def evaluate(
         representation=representation,
         tasks=None if tasks is None else tuple(tasks),
         limit=limit,
-        batch_size=batch_size,
+        batch_size=images_at_a_time(device_of(guide, model)) if batch_size is None else batch_size,
         num_importance_samples=num_importance_samples,
         seed=seed,
         progress=progress,

@@ -13,7 +13,21 @@ from pyro_avae.evaluation.pair import Guide, device_of
 if TYPE_CHECKING:
     from pyro_avae.data import Split
 
-__all__ = ["Classifier", "batches", "encode_split", "posterior_mean", "split_labels"]
+__all__ = ["Classifier", "batches", "encode_split", "images_at_a_time", "posterior_mean", "split_labels"]
+
+# More gain nothing on a CPU. Elsewhere a step of an attack is some dozens of launches, however many images there are.
+_IMAGES_AT_A_TIME = {"cpu": 500}
+_IMAGES_AT_A_TIME_ELSEWHERE = 2000
+
+
+def images_at_a_time(device: torch.device) -> int:
+    """How many images evaluation takes at a time on a device, unless told otherwise.
+
+    Example:
+        >>> images_at_a_time(torch.device("cpu"))
+        500
+    """
+    return _IMAGES_AT_A_TIME.get(device.type, _IMAGES_AT_A_TIME_ELSEWHERE)
 
 
 def posterior_mean(guide: Guide, x: Tensor) -> Tensor:
@@ -45,14 +59,17 @@ def encode_split(
     features: Callable[[Guide, Tensor], Tensor] = posterior_mean,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Features ``(N, L)``, by default posterior means, and labels ``{task: (N,)}`` of a whole split, on the CPU."""
+    """Features ``(N, L)``, by default posterior means, and labels ``{task: (N,)}`` of a whole split in its fixed form.
+
+    Features are on the guide's device, where a probe is fitted to them; labels are on the CPU.
+    """
     device = device_of(guide)
     encoded: list[Tensor] = []
     labels: dict[str, list[Tensor]] = {}
     done = 0
     with torch.no_grad():
         for x, y in batches(split, batch_size=batch_size):
-            encoded.append(features(guide, x.to(device)).cpu())
+            encoded.append(features(guide, x.to(device)))
             for task, values in y.items():
                 labels.setdefault(task, []).append(values.cpu())
             done += len(x)

@@ -103,7 +103,9 @@ def latent_pgd(
             gradient = torch.autograd.grad(value.sum(), current)[0] if step < steps else None
         current, value = current.detach(), value.detach()
         better = value > best_value
-        best[better], best_value[better] = current[better], value[better]
+        # No mask as an index: an accelerator would have to be waited for at every step.
+        best = torch.where(better.reshape(-1, *(1,) * (x.dim() - 1)), current, best)
+        best_value = torch.where(better, value, best_value)
         if gradient is not None:
             current = torch.minimum(torch.maximum(current + length * gradient.sign(), low), high)
     return best

@@ -1,6 +1,5 @@
 """A linear probe: multinomial logistic regression on the encoder's features."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
+from pyro_avae.evaluation.logistic import LogisticRegression
 
 __all__ = ["PROBE_CS", "FitProbe", "LinearProbe", "OneClassError", "fit_probe"]
 
@@ -73,7 +73,7 @@ class LinearProbe(nn.Module):
     def summary(self, features: str = "the posterior mean") -> dict[str, Any]:
         """What was chosen, as it is written into an evaluation; ``features`` says what the probe was fitted on."""
         return {
-            "classifier": f"scikit-learn LogisticRegression on {features}",
+            "classifier": f"logistic regression (scikit-learn's objective) on {features}",
             "standardisation": "training mean, one common scale",
             "scale": self.scale,
             "C": self.c,
@@ -120,23 +120,26 @@ def fit_probe(
     """
     x, y = _checked(features, labels, num_classes)
     mean = x.mean(0)
-    scale = float(np.sqrt(x.var(0).mean())) or 1.0  # a collapsed posterior has scale 0: nothing to divide by
+    # A collapsed posterior has scale 0: there is nothing to divide by.
+    scale = float(x.var(0, correction=0).mean().sqrt()) or 1.0
     x = (x - mean) / scale
-    order = np.random.default_rng(seed).permutation(len(x))
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(x))).to(x.device)
     held, kept = order[: len(x) // 10], order[len(x) // 10 :]
-    classes = np.unique(y[kept])
+    classes = y[kept].unique()
     if len(classes) < 2:
         raise OneClassError(f"probe: expected at least two classes among the training labels, got {classes.tolist()}")
-    estimator = _estimator()
-    c, held_out_accuracy = _choose(estimator, x[kept], y[kept], x[held], y[held], cs)
-    if len(classes) < len(np.unique(y)):  # a class that is in the held-out tenth alone: no start to go on from
-        estimator = _estimator()
-    converged = _fit(estimator, x, y, c)
-    weight, bias = _logits(estimator, num_classes)
+    regression = LogisticRegression(x[kept], torch.searchsorted(classes, y[kept]))
+    c, held_out_accuracy = _choose(regression, x[held], y[held], classes, cs)
+    every = y.unique()
+    # A class that is in the held-out tenth alone has no row to go on from.
+    start = regression.parameters if len(every) == len(classes) else None
+    regression = LogisticRegression(x, torch.searchsorted(every, y), start=start)
+    converged = regression.fit(c)
+    weight, bias = _logits(regression.parameters, every, num_classes)
     return LinearProbe(
-        torch.as_tensor(weight, dtype=features.dtype),
-        torch.as_tensor(bias, dtype=features.dtype),
-        torch.as_tensor(mean, dtype=features.dtype),
+        weight.to(features.dtype),
+        bias.to(features.dtype),
+        mean.to(features.dtype),
         scale=scale,
         c=c,
         held_out_accuracy=held_out_accuracy,
@@ -144,8 +147,8 @@ def fit_probe(
     )
 
 
-def _checked(features: Tensor, labels: Tensor, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features as float64 and labels as int64, or an error that says what is wrong with them."""
+def _checked(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Features as float64 and labels beside them, or an error that says what is wrong with them."""
     if len(features) < 10:
         raise InputError(f"probe: expected at least 10 training images (a tenth is held out), got {len(features)}")
     if len(features) != len(labels):
@@ -156,17 +159,20 @@ def _checked(features: Tensor, labels: Tensor, num_classes: int) -> tuple[np.nda
         raise InputError(
             f"probe: expected labels in 0..{num_classes - 1}, got {int(labels.min())}..{int(labels.max())}"
         )
-    return features.detach().cpu().double().numpy(), labels.cpu().numpy()
+    features = features.detach()
+    x = (features.cpu() if features.device.type == "mps" else features).double()  # MPS has no double precision
+    return x, labels.to(x.device)
 
 
 def _choose(
-    estimator: Any, x: np.ndarray, y: np.ndarray, held_x: np.ndarray, held_y: np.ndarray, cs: Sequence[float]
+    regression: LogisticRegression, held_x: Tensor, held_y: Tensor, classes: Tensor, cs: Sequence[float]
 ) -> tuple[float, float]:
     """The C with the highest held-out accuracy, the smallest of several, and that accuracy."""
     best_c, best_accuracy = cs[0], -1.0
     for c in cs:
-        _fit(estimator, x, y, c)
-        accuracy = float(np.mean(estimator.predict(held_x) == held_y))
+        regression.fit(c)
+        right = int((classes[regression.predict(held_x)] == held_y).sum())
+        accuracy = right / len(held_y)
         if accuracy > best_accuracy:
             best_c, best_accuracy = c, accuracy
         if best_accuracy == 1.0:  # nothing can beat it, and a later C loses the tie
@@ -174,37 +180,11 @@ def _choose(
     return best_c, best_accuracy
 
 
-def _estimator() -> Any:
-    """A multinomial logistic regression that starts each fit where the last one ended."""
-    from sklearn.linear_model import LogisticRegression
-
-    # Newton steps on the full multinomial Hessian: the latents of one encoder differ in scale by orders of magnitude,
-    # and L-BFGS then stops early or takes hundreds of passes (twice the time, at a visibly worse optimum).
-    return LogisticRegression(solver="newton-cholesky", tol=1e-6, max_iter=200, warm_start=True)
-
-
-def _fit(estimator: Any, x: np.ndarray, y: np.ndarray, c: float) -> bool:
-    """Fit in place at one C; whether the solver met its tolerance."""
-    from scipy.linalg import LinAlgWarning
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        estimator.set_params(C=c).fit(x, y)
-    trouble = (ConvergenceWarning, LinAlgWarning)
-    for warning in caught:
-        if not issubclass(warning.category, trouble):
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return not any(issubclass(warning.category, trouble) for warning in caught)
-
-
-def _logits(estimator: Any, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def _logits(parameters: Tensor, classes: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Weights ``(K, L)`` and biases ``(K,)`` over all K classes, those absent from training included."""
-    coefficients, intercepts = estimator.coef_, estimator.intercept_
-    if len(estimator.classes_) == 2:  # one row, the log odds of the second class
-        coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
-        intercepts = np.concatenate([np.zeros_like(intercepts), intercepts])
-    weight = np.zeros((num_classes, coefficients.shape[1]))
-    bias = np.full(num_classes, _ABSENT_LOGIT)
-    weight[estimator.classes_], bias[estimator.classes_] = coefficients, intercepts
+    if len(classes) == 2:  # one row, the log odds of the second class
+        parameters = torch.cat([torch.zeros_like(parameters), parameters])
+    weight = parameters.new_zeros(num_classes, parameters.shape[1] - 1)
+    bias = parameters.new_full((num_classes,), _ABSENT_LOGIT)
+    weight[classes], bias[classes] = parameters[:, :-1], parameters[:, -1]
     return weight, bias

@@ -11,6 +11,8 @@ from torch import Tensor
 from pyro_avae.data import ImageData, load_dataset
 from pyro_avae.errors import InputError
 from pyro_avae.evaluation import Classifier, encode_split, frozen
+from pyro_avae.evaluation.features import images_at_a_time
+from pyro_avae.evaluation.pair import device_of
 from pyro_avae.evaluation.probe import FitProbe
 from pyro_avae.report.runs import Run
 from pyro_avae.runs.loading import load
@@ -49,7 +51,8 @@ class Subject:
     def features(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Posterior means of the training set with their labels."""
         with frozen(self.model, self.guide):
-            return encode_split(self.guide, self.data.train, batch_size=500)
+            # As evaluation does: another batch rounds differently, and a stored probe is found by its features' bits.
+            return encode_split(self.guide, self.data.train, batch_size=images_at_a_time(device_of(self.guide)))
 
     @cached_property
     def _fit(self) -> FitProbe:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
-from pyro_avae.evaluation import Classifier, frozen, pgd
+from pyro_avae.evaluation import L2, LINF, Ball, Classifier, attacks, frozen, pgd
 from pyro_avae.evaluation.attacks import check_epsilons, gap, step_length
 
 
@@ -123,6 +123,73 @@ def test_the_generator_decides_and_the_global_state_is_left_alone(digit_classifi
     assert not torch.equal(one.adversarial, other.adversarial)
     assert torch.equal(before, torch.get_rng_state())
     assert all(parameter.grad is None for parameter in trained.guide.parameters())
+
+
+def network(dim: int, classes: int) -> nn.Module:
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Linear(dim, 32), nn.Tanh(), nn.Linear(32, classes)).double()
+
+
+def attacked_without_leaving_any_behind(
+    classifier: nn.Module, x: Tensor, labels: Tensor, epsilon: float, ball: Ball, steps: int
+) -> tuple[Tensor, Tensor]:
+    """One untargeted restart written out: every image takes every step, and where it first fell is looked up."""
+    start = (classifier(x).argmax(-1) == labels).nonzero().squeeze(1)
+    correct, adversarial = torch.zeros(len(x), dtype=torch.bool), x.clone()
+    current, path = ball.surface(x[start], epsilon, seeded()), []
+    for step in range(steps + 1):
+        current = current.detach().requires_grad_()
+        logits = classifier(current)
+        path.append((current.detach(), logits.argmax(-1) != labels[start]))
+        (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(logits, labels[start]), current)
+        move = step_length(epsilon, step, steps) * ball.direction(gradient)
+        current = ball.project(current + move, x[start], epsilon)
+    points, wrong = (torch.stack(parts) for parts in zip(*path, strict=True))
+    first = torch.where(wrong.any(0), wrong.int().argmax(0), steps)
+    adversarial[start] = points[first, torch.arange(len(start))]
+    correct[start] = ~wrong.any(0)
+    return correct, adversarial
+
+
+@pytest.mark.parametrize(("ball", "epsilon"), [(LINF, 0.15), (L2, 0.6)])
+@pytest.mark.parametrize(("share", "every"), [(0.0, 1), (0.125, 1), (0.125, 8), (2.0, 1)])
+def test_leaving_fallen_images_behind_changes_no_result(
+    ball: Ball, epsilon: float, share: float, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attacks, "_WORTH_COPYING", share)
+    monkeypatch.setattr(attacks, "_steps_between_counts", lambda device: every)
+    classifier = network(12, 4)
+    x = torch.rand(300, 12, dtype=torch.float64, generator=seeded(1))
+    with torch.no_grad():
+        labels = classifier(x).argmax(-1)
+    labels[::10] = (labels[::10] + 1) % 4  # some that are wrong from the start
+    expected, where = attacked_without_leaving_any_behind(classifier, x, labels, epsilon, ball, 12)
+    assert 30 < int(expected.sum()) < 240, "the attack must break some and leave some"
+    found = pgd(classifier, x, labels, epsilon, ball=ball, steps=12, restarts=1, generator=seeded())
+    assert torch.equal(found.correct, expected)
+    torch.testing.assert_close(found.adversarial, where, rtol=0, atol=1e-9)
+    several = pgd(classifier, x, labels, epsilon, ball=ball, steps=12, restarts=4, generator=seeded())
+    assert not bool((several.correct & ~expected).any()), "further starts break more, and mend nothing"
+    with torch.no_grad():
+        right = classifier(several.adversarial).argmax(-1) == labels
+    assert torch.equal(right, several.correct), "an image that fell is returned where it fell"
+
+
+def test_no_gradient_of_a_parameter_is_computed() -> None:
+    def refused(gradient: Tensor) -> None:
+        raise AssertionError("an attack needs the gradient of the image alone")
+
+    classifier = network(12, 4)
+    for parameter in classifier.parameters():
+        parameter.register_hook(refused)
+    x = torch.rand(20, 12, dtype=torch.float64, generator=seeded())
+    pgd(classifier, x, torch.zeros(20, dtype=torch.long), 0.1, steps=3, generator=seeded())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in classifier.parameters())
+
+
+def test_on_an_accelerator_images_are_counted_now_and_then() -> None:
+    counts = [attacks._steps_between_counts(torch.device(name)) for name in ("cpu", "cuda")]
+    assert counts == [1, 8]
 
 
 def test_the_first_step_crosses_the_ball_and_the_last_is_short() -> None:

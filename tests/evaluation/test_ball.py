@@ -54,6 +54,18 @@ def test_surface_and_direction_have_the_norm_they_should(ball: Ball) -> None:
     assert torch.equal(ball.direction(zero), zero)
 
 
+@pytest.mark.parametrize("ball", BALLS.values(), ids=BALLS)
+def test_a_step_is_a_projected_move_and_one_of_no_length_none_at_all(ball: Ball) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, gradient = torch.rand(40, 2, 5, generator=generator), torch.randn(40, 2, 5, generator=generator)
+    current, limits = ball.surface(x, 0.3, generator), ball.limits(x, 0.3)
+    lengths = 0.2 * (torch.arange(40) % 2)
+    moved = ball.step(current, gradient, lengths, limits, 0.3)
+    expected = ball.project(current + 0.2 * ball.direction(gradient), x, 0.3)
+    torch.testing.assert_close(moved[1::2], expected[1::2], rtol=0, atol=1e-6)
+    assert torch.equal(moved[::2], current[::2])
+
+
 @pytest.mark.parametrize(("ball", "dual"), [(LINF, 1), (L2, 2)])
 def test_the_margin_falls_by_epsilon_times_the_dual_norm_inside_the_box(ball: Ball, dual: int) -> None:
     weight = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)

@@ -32,6 +32,16 @@ def test_one_step_is_exact_on_a_linear_classifier(ball: Ball, dual: int) -> None
         assert one_step(classifier, predict, x, labels, epsilon, ball=ball).correct.tolist() == [stands]
 
 
+def test_a_step_of_no_length_asks_for_no_gradient() -> None:
+    def refused(x: Tensor) -> Tensor:
+        raise AssertionError("at radius 0 there is nothing to attack")
+
+    x, labels = torch.full((2, 3), 0.5), torch.tensor([0, 1])
+    result = one_step(refused, predict, x, labels, 0.0)
+    assert result.correct.tolist() == [True, False]
+    assert torch.equal(result.adversarial, x)
+
+
 @pytest.mark.parametrize("draws", [1, 3])
 def test_noise_is_the_worst_of_its_corners(draws: int) -> None:
     count = 8000

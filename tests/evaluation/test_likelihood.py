@@ -83,10 +83,10 @@ def test_a_bernoulli_evidence_matches_quadrature() -> None:
 def test_chunks_neither_mix_images_nor_lose_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ppca(6, 2, seed=5)
     x = torch.randn(7, 6, dtype=torch.float64)
-    monkeypatch.setattr(likelihood, "_CHUNK_VALUES", 6 * 3)  # three images at a time, one sample at a time
+    monkeypatch.setattr(likelihood, "_CHUNK_VALUES", {"cpu": 6 * 3})  # three images at a time, one sample at a time
     weights = log_weights(model, exact_guide(model), x, 5)
     torch.testing.assert_close(weights, model.log_evidence(x).expand(5, 7), rtol=1e-9, atol=1e-8)
-    monkeypatch.setattr(likelihood, "_CHUNK_VALUES", 1)  # less than one image
+    monkeypatch.setattr(likelihood, "_CHUNK_VALUES", {"cpu": 1})  # less than one image
     assert log_weights(model, exact_guide(model), x, 5).shape == (5, 7)
 
 
