@@ -12,11 +12,13 @@ from pyro_avae.errors import InputError, shown_value
 from pyro_avae.experiments.couplings import smooth_coupling
 from pyro_avae.experiments.parts import encoder, look_up, observation
 from pyro_avae.guides import AmortizedGuide, AVAEGuide, SelfSupervisedGuide
+from pyro_avae.iwae import IWAE_ELBO
 from pyro_avae.models import VAE, ExtendedVAE, SelfSupervisedVAE
 from pyro_avae.runs.settings import Settings
 from pyro_avae.runs.triple import Triple
 from pyro_avae.sites import AUX, SMOOTH, Z, aux_sites
 from pyro_avae.statistics import Statistics
+from pyro_avae.tensor_elbo import TensorELBO
 from pyro_avae.views import VIEWS, Gradient, View
 from pyro_avae.worst_case import WorstCase
 
@@ -87,7 +89,12 @@ def bound(settings: Settings) -> AVAE_ELBO:
     """The bound, every term with weight 1."""
     if settings.beta != 1:
         raise InputError(f"beta: expected 1, this method weights no term, got {settings.beta}; use beta-vae")
-    return AVAE_ELBO()
+    return AVAE_ELBO(**_particles(settings))
+
+
+def importance_bound(settings: Settings) -> IWAE_ELBO:
+    """The bound of several importance samples."""
+    return IWAE_ELBO(num_particles=settings.num_particles, dreg=settings.dreg)
 
 
 def weighted_bound(*branches: str) -> Callable[[Settings], AVAE_ELBO]:
@@ -96,9 +103,14 @@ def weighted_bound(*branches: str) -> Callable[[Settings], AVAE_ELBO]:
     def make(settings: Settings) -> AVAE_ELBO:
         further = [z_aux for branch in branches for _, z_aux in aux_sites(settings.num_views, branch)]
         weights = {Z: settings.beta, **dict.fromkeys(further, settings.consistency_weight)}
-        return AVAE_ELBO(weights={site: weight for site, weight in weights.items() if weight != 1})
+        other = {site: weight for site, weight in weights.items() if weight != 1}
+        return AVAE_ELBO(weights=other, **_particles(settings))
 
     return make
+
+
+def _particles(settings: Settings) -> dict[str, Any]:
+    return {"num_particles": settings.num_particles, "vectorize_particles": settings.num_particles > 1}
 
 
 def _extended(settings: Settings, *, rho: Any, target: Any = ExtendedVAE) -> Any:
@@ -136,7 +148,7 @@ class Method:
 
     target: Callable[[Settings], nn.Module]
     guide: Callable[[Settings, nn.Module], nn.Module]
-    elbo: Callable[[Settings], AVAE_ELBO]
+    elbo: Callable[[Settings], TensorELBO]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     needs_data: bool = True
@@ -147,15 +159,28 @@ _DECODED = ("view", "gradient")
 _NEARBY = ("epsilon", "attack_steps", "coupling", "gamma")
 _FURTHER = ("rho", "num_views", "consistency_weight", "auxiliary_statistics")
 _PLAIN = (*_DECODED, *_NEARBY, *_FURTHER)
+#: What only the importance-weighted bound has.
+_WEIGHTED = ("dreg",)
 
 METHODS: Mapping[str, Method] = {
-    "vae": Method(plain_target, plain_guide, bound, unused=(*_PLAIN, "input_noise")),
-    "beta-vae": Method(plain_target, plain_guide, weighted_bound(), {"beta": 4.0}, unused=(*_PLAIN, "input_noise")),
+    "vae": Method(plain_target, plain_guide, bound, unused=(*_PLAIN, "input_noise", *_WEIGHTED)),
+    "iwae": Method(
+        plain_target,
+        plain_guide,
+        importance_bound,
+        {"num_particles": 50},
+        unused=(*_PLAIN, "input_noise", "beta", "kl_warmup"),
+    ),
+    "beta-vae": Method(
+        plain_target, plain_guide, weighted_bound(), {"beta": 4.0}, unused=(*_PLAIN, "input_noise", *_WEIGHTED)
+    ),
     # The noise that a view of the AVAE has at the default observation variance.
-    "noise-vae": Method(plain_target, plain_guide, weighted_bound(), {"input_noise": math.sqrt(0.5)}, unused=_PLAIN),
-    "avae": Method(avae_target, avae_guide, weighted_bound(AUX), unused=_NEARBY),
+    "noise-vae": Method(
+        plain_target, plain_guide, weighted_bound(), {"input_noise": math.sqrt(0.5)}, unused=(*_PLAIN, *_WEIGHTED)
+    ),
+    "avae": Method(avae_target, avae_guide, weighted_bound(AUX), unused=(*_NEARBY, *_WEIGHTED)),
     "avae-mean": Method(
-        avae_target, avae_guide, weighted_bound(AUX), {"view": "mean", "gradient": "cut"}, unused=_NEARBY
+        avae_target, avae_guide, weighted_bound(AUX), {"view": "mean", "gradient": "cut"}, unused=(*_NEARBY, *_WEIGHTED)
     ),
     "avae-ss": Method(
         self_supervised_target,
@@ -163,11 +188,11 @@ METHODS: Mapping[str, Method] = {
         weighted_bound(AUX),
         # No pass on real data updates the running statistics here: those that came with the run are used.
         {"auxiliary_statistics": "running"},
-        unused=(*_NEARBY, "beta", "input_noise", "limit", "kl_warmup"),
+        unused=(*_NEARBY, *_WEIGHTED, "beta", "input_noise", "limit", "kl_warmup"),
         needs_data=False,
     ),
-    "se": Method(se_target, se_guide, weighted_bound(SMOOTH), unused=_DECODED),
-    "se-avae": Method(se_avae_target, se_avae_guide, weighted_bound(AUX, SMOOTH)),
+    "se": Method(se_target, se_guide, weighted_bound(SMOOTH), unused=(*_DECODED, *_WEIGHTED)),
+    "se-avae": Method(se_avae_target, se_avae_guide, weighted_bound(AUX, SMOOTH), unused=_WEIGHTED),
 }
 
 

@@ -34,7 +34,7 @@ def option(name: str) -> str:
 def add_setting(parser: argparse.ArgumentParser, name: str, **changes: Any) -> None:
     """An option for a setting. Left out, it is absent from the arguments, so that a resumed run can tell."""
     info = setting_infos()[name]
-    if isinstance(info.kind, Optional) and isinstance(info.kind.kind, Switch):
+    if isinstance(info.kind.kind if isinstance(info.kind, Optional) else info.kind, Switch):
         words = {"help": info.help, **changes}
         parser.add_argument(
             info.option, dest=name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, **words

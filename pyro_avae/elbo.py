@@ -6,18 +6,15 @@ from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 import torch
-from pyro import poutine
 from pyro.distributions.util import scale_and_mask
-from pyro.infer import ELBO
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
-from pyro.poutine.util import prune_subsample_sites
-from pyro.util import check_model_guide_match, check_site_shape, warn_if_nan
 from torch import Tensor
 
 from pyro_avae.auxiliary import AUXILIARY
 from pyro_avae.divergence import analytic_kl
 from pyro_avae.errors import InputError
+from pyro_avae.tensor_elbo import TensorELBO, scored
 
 __all__ = ["AVAE_ELBO", "BoundTerms"]
 
@@ -41,7 +38,7 @@ class BoundTerms(NamedTuple):
         return -_total(self.sites.values())
 
 
-class AVAE_ELBO(ELBO):
+class AVAE_ELBO(TensorELBO):
     r"""Evidence lower bound with analytic KL terms, for plain and for extended targets.
 
     On the pair :class:`~pyro_avae.models.ExtendedVAE`, :class:`~pyro_avae.guides.AVAEGuide` the loss is minus
@@ -96,12 +93,10 @@ class AVAE_ELBO(ELBO):
         with_entropy: bool = False,
         retain_graph: bool | None = None,
     ) -> None:
-        if isinstance(num_particles, bool) or not isinstance(num_particles, int) or num_particles < 1:
-            raise InputError(f"num_particles: expected an integer of at least 1, got {num_particles!r}")
         for site, weight in (weights or {}).items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
                 raise InputError(f"weights: expected finite numbers of at least 0, got {weight!r} for site {site!r}")
-        super().__init__(  # type: ignore[no-untyped-call]
+        super().__init__(
             num_particles=num_particles,
             max_plate_nesting=max_plate_nesting,
             vectorize_particles=vectorize_particles,
@@ -128,52 +123,8 @@ class AVAE_ELBO(ELBO):
             entropy = {name: term / self.num_particles for name, term in entropy.items()}
         return BoundTerms(sites, entropy)
 
-    def terms(
-        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> dict[str, Tensor]:
-        """The terms by site name, e.g. ``{"x": E log p(x|z), "z": -KL, "z_aux": -KL}``; they sum to minus the loss."""
-        return self.evaluate(model, guide, *args, **kwargs).sites
-
-    def differentiable_loss(
-        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Tensor:
-        """Minus the bound as a 0-d tensor with gradients; what an ``ELBOModule`` returns."""
-        return self.evaluate(model, guide, *args, **kwargs).loss
-
-    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-        """Minus the bound as a float, without gradients."""
-        with torch.no_grad():
-            loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        warn_if_nan(loss, "loss")
-        return float(loss)
-
-    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-        """Minus the bound as a float; gradients are added to the parameters' ``.grad``. What ``SVI.step`` calls."""
-        loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        if loss.requires_grad:
-            loss.backward(retain_graph=self.retain_graph)
-        warn_if_nan(loss, "loss")
-        return float(loss.detach())
-
-    def _get_trace(
-        self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any
-    ) -> tuple[Trace, Trace]:
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-        whole = model_trace, guide_trace
-        model_trace, guide_trace = map(prune_subsample_sites, whole)
-        _check_they_fit(model_trace, guide_trace)
-        if is_validation_enabled():
-            check_model_guide_match(*whole, self.max_plate_nesting)
-        if is_validation_enabled():
-            for trace in (guide_trace, model_trace):
-                trace.compute_log_prob()
-                for site in _scored(trace).values():
-                    check_site_shape(site, self.max_plate_nesting)
-        return model_trace, guide_trace
-
     def _terms(self, model_trace: Trace, guide_trace: Trace) -> dict[str, Tensor]:
-        modelled, drawn = _scored(model_trace), _latent(guide_trace)
+        modelled, drawn = scored(model_trace), _latent(guide_trace)
         terms = {}
         for name, site in modelled.items():
             if site["is_observed"]:
@@ -181,46 +132,23 @@ class AVAE_ELBO(ELBO):
             else:
                 analytic = _analytic_is_unbiased(name, modelled, drawn)
                 terms[name] = _weighted(_minus_kl(drawn[name], site, analytic=analytic), self.kl_weight)
-        for name, site in _scored(guide_trace).items():
+        for name, site in scored(guide_trace).items():
             # A site of the guide alone (the base noise of a flow, a pyro.factor): its density counts, as in stock Pyro.
             if name not in modelled:
                 terms[name] = _weighted(-_log_prob(site), self.kl_weight)
         return {name: _weighted(term, self.weights.get(name, 1.0)) for name, term in terms.items()}
 
 
-def _scored(trace: Trace) -> dict[str, Any]:
-    """The sites whose density enters the bound, in program order."""
-    return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not (site["infer"] or {}).get("_deterministic", False)
-    }
-
-
-def _check_they_fit(model_trace: Trace, guide_trace: Trace) -> None:
-    guide_sites = _scored(guide_trace)
-    for name, site in _scored(model_trace).items():
-        if not site["is_observed"] and (name not in guide_sites or guide_sites[name]["is_observed"]):
-            raise InputError(f"site {name!r}: latent in the model, but the guide does not draw it")
-    for name, site in guide_sites.items():
-        of_the_guide_alone = site["is_observed"] or (site["infer"] or {}).get("is_auxiliary", False)
-        if name not in model_trace and not of_the_guide_alone:
-            raise InputError(
-                f"site {name!r}: drawn by the guide, but the model has no such site;"
-                " if the two belong together, mark it infer={'is_auxiliary': True}"
-            )
-
-
 def _latent(guide_trace: Trace) -> dict[str, Any]:
-    scored = _scored(guide_trace)
-    for name, site in scored.items():
+    found = scored(guide_trace)
+    for name, site in found.items():
         # A pyro.factor counts as observed, and says of itself whether it may be differentiated.
         if not site["fn"].has_rsample and (not site["is_observed"] or isinstance(site["fn"], dist.Unit)):
             raise InputError(
                 f"site {name!r}: the guide's {type(site['fn']).__name__} cannot be reparametrised, and AVAE_ELBO has no"
                 " score-function term; use pyro.infer.TraceGraph_ELBO for such a pair"
             )
-    return {name: site for name, site in scored.items() if not site["is_observed"]}
+    return {name: site for name, site in found.items() if not site["is_observed"]}
 
 
 def _analytic_is_unbiased(name: str, modelled: Mapping[str, Any], drawn: Mapping[str, Any]) -> bool:

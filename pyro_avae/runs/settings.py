@@ -74,6 +74,12 @@ class Settings:
     num_views: int = _setting(1, Integer(1, 1000), "links of the chain z, x_aux, z_aux, ...")
     beta: float = _setting(1.0, _POSITIVE, "weight of KL(q(z|x) || p(z))")
     consistency_weight: float = _setting(1.0, _POSITIVE, "weight of the terms of every further encoding")
+    num_particles: int = _setting(
+        1, Integer(1, 10**6), "samples of the guide for each image: averaged, or for iwae the importance samples"
+    )
+    dreg: bool = _setting(
+        False, Switch(), "of iwae: take the doubly reparametrised gradient, of smaller variance, for the encoder"
+    )
     kl_warmup: int = _setting(
         0, Integer(0, 10**12), "steps over which the weights of all KL terms rise from 0 to their value"
     )

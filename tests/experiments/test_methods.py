@@ -9,6 +9,7 @@ from pyro_avae.experiments.defaults import settings_for
 from pyro_avae.experiments.methods import METHODS, build, builder_of
 from pyro_avae.experiments.parts import LIKELIHOODS
 from pyro_avae.guides import AmortizedGuide, AVAEGuide, SelfSupervisedGuide
+from pyro_avae.iwae import IWAE_ELBO
 from pyro_avae.models import VAE, ExtendedVAE, SelfSupervisedVAE
 from pyro_avae.runs.settings import Settings, setting_infos
 from pyro_avae.runs.triple import as_triple, import_builder
@@ -24,6 +25,7 @@ def x(count=6):
     ("method", "target", "guide", "sites"),
     [
         ("vae", VAE, AmortizedGuide, {"x", "z"}),
+        ("iwae", VAE, AmortizedGuide, {"x", "z", "importance_weights"}),
         ("beta-vae", VAE, AmortizedGuide, {"x", "z"}),
         ("noise-vae", VAE, AmortizedGuide, {"x", "z"}),
         ("avae", ExtendedVAE, AVAEGuide, {"x", "z", "z_aux"}),
@@ -39,11 +41,21 @@ def test_each_method_is_its_parts(method, target, guide, sites):
     assert set(made.elbo.terms(made.model, made.guide, x())) == sites
 
 
+def test_samples_and_their_gradient_reach_the_bound():
+    _, _, elbo = build(settings_for({"method": "iwae", "num_particles": 7, "dreg": True, **SMALL}))
+    assert isinstance(elbo, IWAE_ELBO) and elbo.num_particles == 7 and elbo.dreg
+    assert settings_for({"method": "iwae"}).num_particles == 50
+    for method in METHODS.keys() - {"iwae"}:
+        model, guide, elbo = build(settings_for({"method": method, "num_particles": 3, **SMALL}))
+        assert elbo.num_particles == 3 and elbo.vectorize_particles
+        assert elbo.differentiable_loss(model, guide, x()).isfinite()
+
+
 def test_no_method_goes_untested():
-    assert set(METHODS) == {"vae", "beta-vae", "noise-vae", "avae", "avae-mean", "avae-ss", "se", "se-avae"}
+    assert set(METHODS) == {"vae", "iwae", "beta-vae", "noise-vae", "avae", "avae-mean", "avae-ss", "se", "se-avae"}
 
 
-@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"vae"}))
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"vae", "iwae"}))
 def test_weights_reach_their_terms_and_nothing_else(method):
     further = {"avae", "avae-mean", "avae-ss", "se", "se-avae"}
     options = {"num_views": 2, "consistency_weight": 0.5} if method in further else {}
@@ -114,7 +126,7 @@ def test_a_learned_variance_is_a_parameter():
     [
         (
             {"method": "vea"},
-            "method: expected one of vae, beta-vae, noise-vae, avae, avae-mean, avae-ss, se, se-avae or",
+            "method: expected one of vae, iwae, beta-vae, noise-vae, avae, avae-mean, avae-ss, se, se-avae or",
         ),
         (
             {"likelihood": "cauchy"},

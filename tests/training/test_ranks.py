@@ -126,6 +126,7 @@ def test_two_ranks_compute_what_one_process_computes(tmp_path, monkeypatch):
     assert all(torch.equal(one[n], other[n]) for one, other in zip(first_seeds, second_seeds, strict=True) for n in one)
 
 
+@pytest.mark.slow
 def test_the_first_rank_writes_and_a_resumed_run_goes_on_on_all(tmp_path):
     body = f"""
     out = {str(tmp_path)!r} + "/run"
@@ -144,6 +145,7 @@ def test_the_first_rank_writes_and_a_resumed_run_goes_on_on_all(tmp_path):
     assert [row["step"] for row in rows] == [1, 5, 10, 12, 15, 20]
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     body = """
     from pyro_avae.errors import InputError
@@ -156,7 +158,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
         assert out.startswith("batch_size: expected a multiple of the 2 devices, got 7")
 
 
-@pytest.mark.parametrize("dead", [0, 1])
+@pytest.mark.parametrize("dead", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_dead_rank_ends_the_training_with_an_error_that_says_so(tmp_path, dead):
     body = f"""
     from pyro_avae.training import RankError
