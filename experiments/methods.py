@@ -14,6 +14,7 @@ from pyro_avae.experiments.parts import encoder, look_up, observation
 from pyro_avae.guides import AmortizedGuide, AVAEGuide, SelfSupervisedGuide
 from pyro_avae.iwae import IWAE_ELBO
 from pyro_avae.models import VAE, ExtendedVAE, SelfSupervisedVAE
+from pyro_avae.penalties import JacobianL1, Penalty
 from pyro_avae.runs.settings import Settings
 from pyro_avae.runs.triple import Triple
 from pyro_avae.sites import AUX, SMOOTH, Z, aux_sites
@@ -94,7 +95,7 @@ def bound(settings: Settings) -> AVAE_ELBO:
 
 def importance_bound(settings: Settings) -> IWAE_ELBO:
     """The bound of several importance samples."""
-    return IWAE_ELBO(num_particles=settings.num_particles, dreg=settings.dreg)
+    return IWAE_ELBO(num_particles=settings.num_particles, dreg=settings.dreg, penalties=_penalties(settings))
 
 
 def weighted_bound(*branches: str) -> Callable[[Settings], AVAE_ELBO]:
@@ -110,7 +111,12 @@ def weighted_bound(*branches: str) -> Callable[[Settings], AVAE_ELBO]:
 
 
 def _particles(settings: Settings) -> dict[str, Any]:
-    return {"num_particles": settings.num_particles, "vectorize_particles": settings.num_particles > 1}
+    several = settings.num_particles > 1
+    return {"num_particles": settings.num_particles, "vectorize_particles": several, "penalties": _penalties(settings)}
+
+
+def _penalties(settings: Settings) -> dict[str, Penalty]:
+    return {"jacobian_l1": JacobianL1(settings.jacobian_l1)} if settings.jacobian_l1 else {}
 
 
 def _extended(settings: Settings, *, rho: Any, target: Any = ExtendedVAE) -> Any:
@@ -188,7 +194,7 @@ METHODS: Mapping[str, Method] = {
         weighted_bound(AUX),
         # No pass on real data updates the running statistics here: those that came with the run are used.
         {"auxiliary_statistics": "running"},
-        unused=(*_NEARBY, *_WEIGHTED, "beta", "input_noise", "limit", "kl_warmup"),
+        unused=(*_NEARBY, *_WEIGHTED, "beta", "input_noise", "limit", "kl_warmup", "jacobian_l1"),
         needs_data=False,
     ),
     "se": Method(se_target, se_guide, weighted_bound(SMOOTH), unused=(*_DECODED, *_WEIGHTED)),

@@ -14,6 +14,7 @@ from torch import Tensor
 from pyro_avae.auxiliary import AUXILIARY
 from pyro_avae.divergence import analytic_kl
 from pyro_avae.errors import InputError
+from pyro_avae.penalties import Penalty
 from pyro_avae.tensor_elbo import TensorELBO, scored
 
 __all__ = ["AVAE_ELBO", "BoundTerms"]
@@ -62,9 +63,11 @@ class AVAE_ELBO(TensorELBO):
         vectorize_particles: draw the particles side by side in one run instead of one after another.
         weights: factors on the terms of sites, e.g. ``{"z": 4.0}`` for a beta-VAE; other sites have 1. With weights
             other than 1 the loss is in general no bound.
-        kl_weight: a further factor on the terms of all latent sites. Given as a 0-d tensor it can be changed during
-            training (``kl_weight.fill_(0.5)``) where nothing waits for the device: a warm-up, see
+        kl_weight: a further factor on the terms of all latent sites, and on penalties. Given as a 0-d tensor it can be
+            changed during training (``kl_weight.fill_(0.5)``) where nothing waits for the device: a warm-up, see
             :func:`~pyro_avae.training.fit`.
+        penalties: by the name of their term, what is subtracted from the bound, e.g.
+            :class:`~pyro_avae.penalties.JacobianL1`.
         with_entropy: have :meth:`evaluate` report the entropies that the bound leaves out, for logs.
         retain_graph: passed on to ``backward`` by :meth:`loss_and_grads`.
 
@@ -91,6 +94,7 @@ class AVAE_ELBO(TensorELBO):
         weights: Mapping[str, float] | None = None,
         kl_weight: float | Tensor = 1.0,
         with_entropy: bool = False,
+        penalties: Mapping[str, Penalty] | None = None,
         retain_graph: bool | None = None,
     ) -> None:
         for site, weight in (weights or {}).items():
@@ -100,6 +104,7 @@ class AVAE_ELBO(TensorELBO):
             num_particles=num_particles,
             max_plate_nesting=max_plate_nesting,
             vectorize_particles=vectorize_particles,
+            penalties=penalties,
             retain_graph=retain_graph,
         )
         self.weights = dict(weights or {})
@@ -113,6 +118,8 @@ class AVAE_ELBO(TensorELBO):
         traces = self._get_traces(model, guide, args, kwargs)  # type: ignore[no-untyped-call]
         for model_trace, guide_trace in traces:
             _accumulate(sites, self._terms(model_trace, guide_trace))
+            penalties = {n: _weighted(t, self.kl_weight) for n, t in self._penalties(model, guide_trace).items()}
+            _accumulate(sites, penalties)
             if self.with_entropy:
                 _accumulate(entropy, _auxiliary_entropies(guide_trace))
         unknown = self.weights.keys() - sites.keys()

@@ -12,6 +12,7 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from pyro_avae.errors import InputError
+from pyro_avae.penalties import Penalty
 from pyro_avae.tensor_elbo import TensorELBO, scored
 
 __all__ = ["IWAE_ELBO", "WeightedTerms"]
@@ -62,6 +63,7 @@ class IWAE_ELBO(TensorELBO):
         dreg: whether the guide's gradient is the doubly reparametrised one.
         max_plate_nesting: 1, the plate of the data.
         vectorize_particles: draw the K samples side by side.
+        penalties: by the name of their term, what is subtracted from the bound: their mean over the K samples.
 
     Raises:
         InputError: options out of range; on use, a site outside the plate, or scaled.
@@ -86,9 +88,13 @@ class IWAE_ELBO(TensorELBO):
         dreg: bool = False,
         max_plate_nesting: int = 1,
         vectorize_particles: bool = True,
+        penalties: Mapping[str, Penalty] | None = None,
     ) -> None:
         super().__init__(
-            num_particles=num_particles, max_plate_nesting=max_plate_nesting, vectorize_particles=vectorize_particles
+            num_particles=num_particles,
+            max_plate_nesting=max_plate_nesting,
+            vectorize_particles=vectorize_particles,
+            penalties=penalties,
         )
         self.dreg = dreg
 
@@ -109,9 +115,11 @@ class IWAE_ELBO(TensorELBO):
         else:
             bound = _log_mean(log_weights).sum()
         sites = {name: (weights * part.detach()).sum() for name, part in parts.items()}
-        entropy = torch.special.entr(weights).sum()
+        spread = torch.special.entr(weights).sum() - math.log(self.num_particles) * log_weights.shape[1]
+        each = [self._penalties(model, guide_trace) for _, guide_trace in traces]
+        penalties = {name: sum(one[name] for one in each) / self.num_particles for name in self.penalties}
         return WeightedTerms(
-            {**sites, WEIGHTS: entropy - math.log(self.num_particles) * log_weights.shape[1]}, {}, -bound
+            {**sites, WEIGHTS: spread, **penalties}, {}, -torch.stack([bound, *penalties.values()]).sum()
         )
 
     def _held(self, model: Callable[..., Any], guide_trace: Trace, args: Any, kwargs: Any) -> dict[str, Tensor]:

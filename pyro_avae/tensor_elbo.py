@@ -14,6 +14,7 @@ from pyro.util import check_model_guide_match, check_site_shape, warn_if_nan
 from torch import Tensor
 
 from pyro_avae.errors import InputError
+from pyro_avae.penalties import Penalty
 
 __all__ = ["Evaluated", "TensorELBO", "scored"]
 
@@ -44,6 +45,7 @@ class TensorELBO(ELBO):
         num_particles: samples of the guide.
         max_plate_nesting: how many plates may enclose a site.
         vectorize_particles: draw them side by side in one run instead of one after another.
+        penalties: by the name of their term, what is subtracted from the bound.
         retain_graph: passed on to ``backward`` by :meth:`loss_and_grads`.
 
     Raises:
@@ -56,6 +58,7 @@ class TensorELBO(ELBO):
         num_particles: int,
         max_plate_nesting: int | float,
         vectorize_particles: bool,
+        penalties: Mapping[str, Penalty] | None = None,
         retain_graph: bool | None = None,
     ) -> None:
         if isinstance(num_particles, bool) or not isinstance(num_particles, int) or num_particles < 1:
@@ -66,6 +69,7 @@ class TensorELBO(ELBO):
             vectorize_particles=vectorize_particles,
             retain_graph=retain_graph,
         )
+        self.penalties = dict(penalties or {})
 
     @abstractmethod
     def evaluate(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> Evaluated:
@@ -97,6 +101,10 @@ class TensorELBO(ELBO):
             loss.backward(retain_graph=self.retain_graph)
         warn_if_nan(loss, "loss")
         return float(loss.detach())
+
+    def _penalties(self, model: Callable[..., Any], guide_trace: Trace) -> dict[str, Tensor]:
+        """Minus the penalties at a trace's latents, by name."""
+        return {name: -penalty(model, guide_trace) for name, penalty in self.penalties.items()}
 
     def _get_trace(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any

@@ -80,6 +80,9 @@ class Settings:
     dreg: bool = _setting(
         False, Switch(), "of iwae: take the doubly reparametrised gradient, of smaller variance, for the encoder"
     )
+    jacobian_l1: float = _setting(
+        0.0, _NOT_NEGATIVE, "weight of the L1 norm of the decoder's Jacobian, added to the loss"
+    )
     kl_warmup: int = _setting(
         0, Integer(0, 10**12), "steps over which the weights of all KL terms rise from 0 to their value"
     )
