@@ -7,10 +7,11 @@ from typing import Any, cast
 
 from torch import nn
 
+from pyro_avae.consistency import CR_ELBO
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError, shown_value
 from pyro_avae.experiments.couplings import smooth_coupling
-from pyro_avae.experiments.parts import encoder, look_up, observation
+from pyro_avae.experiments.parts import TRANSFORMATIONS, encoder, look_up, observation
 from pyro_avae.guides import AmortizedGuide, AVAEGuide, SelfSupervisedGuide
 from pyro_avae.iwae import IWAE_ELBO
 from pyro_avae.models import VAE, ExtendedVAE, SelfSupervisedVAE
@@ -98,6 +99,16 @@ def importance_bound(settings: Settings) -> IWAE_ELBO:
     return IWAE_ELBO(num_particles=settings.num_particles, dreg=settings.dreg, penalties=_penalties(settings))
 
 
+def consistent_bound(settings: Settings) -> CR_ELBO:
+    """The bound of an image and of a changed one, and the divergence between their posteriors times its weight."""
+    return CR_ELBO(
+        transformation=look_up(TRANSFORMATIONS, settings.transformation, setting="transformation")(settings),
+        weight=settings.consistency_weight,
+        weights={} if settings.beta == 1 else {Z: settings.beta},
+        **_particles(settings),
+    )
+
+
 def weighted_bound(*branches: str) -> Callable[[Settings], AVAE_ELBO]:
     """The bound with the KL of z times beta, and that of every encoding of the branches times its weight."""
 
@@ -160,13 +171,14 @@ class Method:
     needs_data: bool = True
 
 
-#: What makes a view of the decoder, what makes one near the data, and what any further encoding has.
+#: What makes a view of the decoder, one near the data, what any further encoding has, what makes a changed image, and
+#: what only the importance-weighted bound has.
 _DECODED = ("view", "gradient")
 _NEARBY = ("epsilon", "attack_steps", "coupling", "gamma")
 _FURTHER = ("rho", "num_views", "consistency_weight", "auxiliary_statistics")
-_PLAIN = (*_DECODED, *_NEARBY, *_FURTHER)
-#: What only the importance-weighted bound has.
+_CHANGED = ("transformation",)
 _WEIGHTED = ("dreg",)
+_PLAIN = (*_DECODED, *_NEARBY, *_FURTHER, *_CHANGED)
 
 METHODS: Mapping[str, Method] = {
     "vae": Method(plain_target, plain_guide, bound, unused=(*_PLAIN, "input_noise", *_WEIGHTED)),
@@ -184,9 +196,20 @@ METHODS: Mapping[str, Method] = {
     "noise-vae": Method(
         plain_target, plain_guide, weighted_bound(), {"input_noise": math.sqrt(0.5)}, unused=(*_PLAIN, *_WEIGHTED)
     ),
-    "avae": Method(avae_target, avae_guide, weighted_bound(AUX), unused=(*_NEARBY, *_WEIGHTED)),
+    "cr-vae": Method(
+        plain_target,
+        plain_guide,
+        consistent_bound,
+        {"consistency_weight": 0.1},
+        unused=(*_DECODED, *_NEARBY, *_WEIGHTED, "rho", "num_views", "auxiliary_statistics", "input_noise"),
+    ),
+    "avae": Method(avae_target, avae_guide, weighted_bound(AUX), unused=(*_NEARBY, *_CHANGED, *_WEIGHTED)),
     "avae-mean": Method(
-        avae_target, avae_guide, weighted_bound(AUX), {"view": "mean", "gradient": "cut"}, unused=(*_NEARBY, *_WEIGHTED)
+        avae_target,
+        avae_guide,
+        weighted_bound(AUX),
+        {"view": "mean", "gradient": "cut"},
+        unused=(*_NEARBY, *_CHANGED, *_WEIGHTED),
     ),
     "avae-ss": Method(
         self_supervised_target,
@@ -194,11 +217,11 @@ METHODS: Mapping[str, Method] = {
         weighted_bound(AUX),
         # No pass on real data updates the running statistics here: those that came with the run are used.
         {"auxiliary_statistics": "running"},
-        unused=(*_NEARBY, *_WEIGHTED, "beta", "input_noise", "limit", "kl_warmup", "jacobian_l1"),
+        unused=(*_NEARBY, *_CHANGED, *_WEIGHTED, "beta", "input_noise", "limit", "kl_warmup", "jacobian_l1"),
         needs_data=False,
     ),
-    "se": Method(se_target, se_guide, weighted_bound(SMOOTH), unused=(*_DECODED, *_WEIGHTED)),
-    "se-avae": Method(se_avae_target, se_avae_guide, weighted_bound(AUX, SMOOTH), unused=_WEIGHTED),
+    "se": Method(se_target, se_guide, weighted_bound(SMOOTH), unused=(*_DECODED, *_CHANGED, *_WEIGHTED)),
+    "se-avae": Method(se_avae_target, se_avae_guide, weighted_bound(AUX, SMOOTH), unused=(*_CHANGED, *_WEIGHTED)),
 }
 
 

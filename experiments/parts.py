@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,18 @@ from pyro_avae.guides import ConvEncoder, MLPEncoder
 from pyro_avae.models import ConvDecoder, Gaussian, MLPDecoder, bernoulli, continuous_bernoulli
 from pyro_avae.models.observation import Likelihood
 from pyro_avae.runs.settings import Settings
+from pyro_avae.transformations import RandomAffine, Transformation
 
-__all__ = ["ARCHITECTURES", "LIKELIHOODS", "Architecture", "LikelihoodPart", "encoder", "look_up", "observation"]
+__all__ = [
+    "ARCHITECTURES",
+    "LIKELIHOODS",
+    "TRANSFORMATIONS",
+    "Architecture",
+    "LikelihoodPart",
+    "encoder",
+    "look_up",
+    "observation",
+]
 
 Activation = Callable[[Tensor], Tensor] | None
 Part = TypeVar("Part")
@@ -43,6 +53,14 @@ LIKELIHOODS: Mapping[str, LikelihoodPart] = {
     "continuous-bernoulli": LikelihoodPart(lambda s: continuous_bernoulli, None),
 }
 
+#: Changes of images that leave what they show; binary pixels stay binary.
+TRANSFORMATIONS: Mapping[str, Callable[[Settings], Transformation]] = {
+    "affine": lambda s: RandomAffine(interpolation=_interpolation(s)),
+    "affine-large": lambda s: RandomAffine(
+        degrees=30, translate=0.1, scale=(0.75, 1.25), interpolation=_interpolation(s)
+    ),
+}
+
 ARCHITECTURES: Mapping[str, Architecture] = {
     "mlp": Architecture(
         encoder=lambda s: MLPEncoder(s.image_shape, s.latent_dim, hidden=s.hidden, normalization=s.normalization),
@@ -67,6 +85,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         ),
     ),
 }
+
+
+def _interpolation(settings: Settings) -> Literal["bilinear", "nearest"]:
+    return "nearest" if settings.likelihood == "bernoulli" else "bilinear"
 
 
 def look_up(table: Mapping[str, Part], name: str, *, setting: str) -> Part:

@@ -73,12 +73,17 @@ class Settings:
     )
     num_views: int = _setting(1, Integer(1, 1000), "links of the chain z, x_aux, z_aux, ...")
     beta: float = _setting(1.0, _POSITIVE, "weight of KL(q(z|x) || p(z))")
-    consistency_weight: float = _setting(1.0, _POSITIVE, "weight of the terms of every further encoding")
+    consistency_weight: float = _setting(
+        1.0, _POSITIVE, "weight of the terms of every further encoding, or of cr-vae's divergence"
+    )
     num_particles: int = _setting(
         1, Integer(1, 10**6), "samples of the guide for each image: averaged, or for iwae the importance samples"
     )
     dreg: bool = _setting(
         False, Switch(), "of iwae: take the doubly reparametrised gradient, of smaller variance, for the encoder"
+    )
+    transformation: str = _setting(
+        "affine", Text("a transformation's name"), "of cr-vae: how an image is changed: affine, affine-large"
     )
     jacobian_l1: float = _setting(
         0.0, _NOT_NEGATIVE, "weight of the L1 norm of the decoder's Jacobian, added to the loss"

@@ -60,7 +60,10 @@ def test_every_command_has_help_seed_and_device(cli, name):
             ["train", "--out", "r", "--rho", "best"],
             "--rho: expected a number in (-1, 1) or 'learned' or 'learned-per-dimension' or 'natural', got 'best'",
         ),
-        (["train", "--out", "r", "--method", "wae"], "method: expected one of vae, iwae, beta-vae, noise-vae, avae,"),
+        (
+            ["train", "--out", "r", "--method", "wae"],
+            "method: expected one of vae, iwae, beta-vae, noise-vae, cr-vae, avae,",
+        ),
         (["train", "--out", "r", "--method", "no_such:build"], "importing no_such failed: ModuleNotFoundError"),
         (["train", "--out", "r", "--method", ":"], "method: expected module:function"),
         (["train", "--out", "r", "--dataset", "imagenet"], "dataset: expected one of color-digits"),

@@ -27,6 +27,7 @@ def x(count=6):
         ("vae", VAE, AmortizedGuide, {"x", "z"}),
         ("iwae", VAE, AmortizedGuide, {"x", "z", "importance_weights"}),
         ("beta-vae", VAE, AmortizedGuide, {"x", "z"}),
+        ("cr-vae", VAE, AmortizedGuide, {"x", "z", "consistency"}),
         ("noise-vae", VAE, AmortizedGuide, {"x", "z"}),
         ("avae", ExtendedVAE, AVAEGuide, {"x", "z", "z_aux"}),
         ("avae-mean", ExtendedVAE, AVAEGuide, {"x", "z", "z_aux"}),
@@ -51,11 +52,33 @@ def test_samples_and_their_gradient_reach_the_bound():
         assert elbo.differentiable_loss(model, guide, x()).isfinite()
 
 
+def test_changes_and_their_weight_reach_the_consistent_bound():
+    common = {"method": "cr-vae", "transformation": "affine-large", "beta": 3.0, **SMALL}
+    _, _, elbo = build(settings_for({**common, "likelihood": "bernoulli"}))
+    assert elbo.transformation.degrees == 30 and elbo.transformation.interpolation == "nearest"
+    assert elbo.penalties["consistency"].weight == 0.1 and elbo.weights == {"z": 3.0}
+    _, _, elbo = build(settings_for({**common, "consistency_weight": 0.7}))
+    assert elbo.transformation.interpolation == "bilinear" and elbo.penalties["consistency"].weight == 0.7
+    with pytest.raises(InputError, match="transformation: expected one of affine, affine-large, got 'x'"):
+        build(settings_for({**common, "transformation": "x"}))
+
+
 def test_no_method_goes_untested():
-    assert set(METHODS) == {"vae", "iwae", "beta-vae", "noise-vae", "avae", "avae-mean", "avae-ss", "se", "se-avae"}
+    assert set(METHODS) == {
+        "vae",
+        "iwae",
+        "beta-vae",
+        "noise-vae",
+        "cr-vae",
+        "avae",
+        "avae-mean",
+        "avae-ss",
+        "se",
+        "se-avae",
+    }
 
 
-@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"vae", "iwae"}))
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"vae", "iwae", "cr-vae"}))
 def test_weights_reach_their_terms_and_nothing_else(method):
     further = {"avae", "avae-mean", "avae-ss", "se", "se-avae"}
     options = {"num_views": 2, "consistency_weight": 0.5} if method in further else {}
@@ -126,7 +149,7 @@ def test_a_learned_variance_is_a_parameter():
     [
         (
             {"method": "vea"},
-            "method: expected one of vae, iwae, beta-vae, noise-vae, avae, avae-mean, avae-ss, se, se-avae or",
+            "method: expected one of vae, iwae, beta-vae, noise-vae, cr-vae, avae, avae-mean, avae-ss, se, se-avae or",
         ),
         (
             {"likelihood": "cauchy"},
