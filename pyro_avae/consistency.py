@@ -47,7 +47,8 @@ class PairedKL:
         """The penalty of a trace on both halves."""
         if self.site not in guide_trace:
             raise InputError(f"consistency: the guide has no site {self.site!r}")
-        original, changed = _halves(guide_trace.nodes[self.site]["fn"])
+        node: Any = guide_trace.nodes[self.site]
+        original, changed = _halves(node["fn"])
         kl = analytic_kl(changed, original)
         if kl is None:
             raise InputError(f"consistency: no KL in closed form between two {type(original).__name__}")

@@ -71,7 +71,8 @@ class JacobianL1:
             )
         if self.site not in guide_trace:
             raise InputError(f"jacobian_l1: the guide has no site {self.site!r}")
-        z: Tensor = guide_trace.nodes[self.site]["value"].detach()
+        node: Any = guide_trace.nodes[self.site]
+        z: Tensor = node["value"].detach()
         parts = [model] if isinstance(model, nn.Module) else []
         with untouched_statistics(parts, use="running"):
             return self.gamma * jacobian_l1(decode, z)
