@@ -11,7 +11,7 @@ from pyro_avae.consistency import CR_ELBO
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError, shown_value
 from pyro_avae.experiments.couplings import smooth_coupling
-from pyro_avae.experiments.parts import TRANSFORMATIONS, encoder, look_up, observation
+from pyro_avae.experiments.parts import TRANSFORMATIONS, dynamics, encoder, look_up, observation
 from pyro_avae.guides import AmortizedGuide, AVAEGuide, SelfSupervisedGuide
 from pyro_avae.iwae import IWAE_ELBO
 from pyro_avae.models import VAE, ExtendedVAE, SelfSupervisedVAE
@@ -59,7 +59,9 @@ def self_supervised_target(settings: Settings) -> SelfSupervisedVAE:
 
 def plain_guide(settings: Settings, model: nn.Module) -> AmortizedGuide:
     """q(z|x), or q(z|x + noise)."""
-    return AmortizedGuide(encoder(settings), input_noise=settings.input_noise)
+    return AmortizedGuide(
+        encoder(settings), input_noise=settings.input_noise, dynamics=dynamics(settings, cast(VAE, model))
+    )
 
 
 def avae_guide(settings: Settings, model: nn.Module) -> AVAEGuide:
@@ -136,9 +138,13 @@ def _extended(settings: Settings, *, rho: Any, target: Any = ExtendedVAE) -> Any
 
 
 def _guide(settings: Settings, model: nn.Module, *, guide: Any = AVAEGuide, **parts: Any) -> Any:
-    statistics = cast(Statistics, settings.auxiliary_statistics)
     return guide(
-        encoder(settings), cast(ExtendedVAE, model), input_noise=settings.input_noise, statistics=statistics, **parts
+        encoder(settings),
+        cast(ExtendedVAE, model),
+        input_noise=settings.input_noise,
+        statistics=cast(Statistics, settings.auxiliary_statistics),
+        dynamics=dynamics(settings, cast(VAE, model)),
+        **parts,
     )
 
 
@@ -178,6 +184,8 @@ _NEARBY = ("epsilon", "attack_steps", "coupling", "gamma")
 _FURTHER = ("rho", "num_views", "consistency_weight", "auxiliary_statistics")
 _CHANGED = ("transformation",)
 _WEIGHTED = ("dreg",)
+#: What moves z on after q(z|x).
+_MOVED = ("guide", "leapfrog_steps", "tempering")
 _PLAIN = (*_DECODED, *_NEARBY, *_FURTHER, *_CHANGED)
 
 METHODS: Mapping[str, Method] = {
@@ -201,7 +209,7 @@ METHODS: Mapping[str, Method] = {
         plain_guide,
         consistent_bound,
         {"consistency_weight": 0.1},
-        unused=(*_DECODED, *_NEARBY, *_WEIGHTED, "rho", "num_views", "auxiliary_statistics", "input_noise"),
+        unused=(*_DECODED, *_NEARBY, *_WEIGHTED, *_MOVED, "rho", "num_views", "auxiliary_statistics", "input_noise"),
     ),
     "avae": Method(avae_target, avae_guide, weighted_bound(AUX), unused=(*_NEARBY, *_CHANGED, *_WEIGHTED)),
     "avae-mean": Method(
@@ -217,7 +225,7 @@ METHODS: Mapping[str, Method] = {
         weighted_bound(AUX),
         # No pass on real data updates the running statistics here: those that came with the run are used.
         {"auxiliary_statistics": "running"},
-        unused=(*_NEARBY, *_CHANGED, *_WEIGHTED, "beta", "input_noise", "limit", "kl_warmup", "jacobian_l1"),
+        unused=(*_NEARBY, *_CHANGED, *_WEIGHTED, "beta", "input_noise", "limit", "kl_warmup", "jacobian_l1", *_MOVED),
         needs_data=False,
     ),
     "se": Method(se_target, se_guide, weighted_bound(SMOOTH), unused=(*_DECODED, *_CHANGED, *_WEIGHTED)),

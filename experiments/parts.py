@@ -2,25 +2,29 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from pyro_avae.convolutions import stage_channels
 from pyro_avae.errors import InputError, shown_value
-from pyro_avae.guides import ConvEncoder, MLPEncoder
-from pyro_avae.models import ConvDecoder, Gaussian, MLPDecoder, bernoulli, continuous_bernoulli
+from pyro_avae.guides import ConvEncoder, Hamiltonian, MLPEncoder
+from pyro_avae.guides.amortized import Dynamics
+from pyro_avae.guides.hamiltonian import Tempering
+from pyro_avae.models import VAE, ConvDecoder, Gaussian, MLPDecoder, bernoulli, continuous_bernoulli
 from pyro_avae.models.observation import Likelihood
 from pyro_avae.runs.settings import Settings
 from pyro_avae.transformations import RandomAffine, Transformation
 
 __all__ = [
     "ARCHITECTURES",
+    "GUIDES",
     "LIKELIHOODS",
     "TRANSFORMATIONS",
     "Architecture",
     "LikelihoodPart",
+    "dynamics",
     "encoder",
     "look_up",
     "observation",
@@ -85,6 +89,29 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         ),
     ),
 }
+
+
+#: What moves z on after q(z|x); None for nothing.
+GUIDES: Mapping[str, Callable[[Settings, VAE], Dynamics | None]] = {
+    "gaussian": lambda s, model: None,
+    "hamiltonian": lambda s, model: Hamiltonian(
+        model, latent_dim=s.latent_dim, steps=s.leapfrog_steps, tempering=cast(Tempering, s.tempering)
+    ),
+}
+
+
+def dynamics(settings: Settings, model: VAE) -> Dynamics | None:
+    """What moves the guide's z, of the settings.
+
+    Raises:
+        InputError: no such guide; a weight on the KL of z, which has no closed form after dynamics.
+    """
+    made = look_up(GUIDES, settings.guide, setting="guide")(settings, model)
+    if made is not None and settings.beta != 1:
+        raise InputError(
+            f"beta: expected 1 with --guide {settings.guide}, got {settings.beta}; the KL of z has no term there"
+        )
+    return made
 
 
 def _interpolation(settings: Settings) -> Literal["bilinear", "nearest"]:

@@ -30,6 +30,8 @@ _NEEDS: Mapping[str, _Need] = {
     "rho": _Need(
         lambda s: not (s.coupling == "pairwise" and _has_smooth_branch(s)), "--coupling factorised or optimal"
     ),
+    "leapfrog_steps": _Need(lambda s: s.guide == "hamiltonian", "--guide hamiltonian"),
+    "tempering": _Need(lambda s: s.guide == "hamiltonian", "--guide hamiltonian"),
     "hidden": _Need(lambda s: s.architecture == "mlp", "--architecture mlp"),
     "channels": _Need(lambda s: s.architecture == "conv", "--architecture conv"),
     "auxiliary_statistics": _Need(lambda s: s.normalization == "batch", "--normalization batch"),

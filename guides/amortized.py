@@ -1,7 +1,7 @@
 """The plain guide: q(z|x), Gaussian, its parameters from an encoder."""
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import pyro
 import pyro.distributions as dist
@@ -14,7 +14,15 @@ from pyro_avae.errors import InputError
 from pyro_avae.parameters import register_parameters
 from pyro_avae.sites import NOISY, PLATE, Z
 
-__all__ = ["AmortizedGuide"]
+__all__ = ["AmortizedGuide", "Dynamics"]
+
+
+class Dynamics(Protocol):
+    """Moves what the guide draws."""
+
+    def __call__(self, x: Tensor, posterior: TorchDistribution, plate: Any, /) -> Tensor:
+        """The guide's sites up to z, inside the plate; ``posterior`` is where they begin."""
+        ...
 
 
 class AmortizedGuide(nn.Module):
@@ -33,6 +41,7 @@ class AmortizedGuide(nn.Module):
         encoder: an ``nn.Module`` that maps ``(B, *event)`` to ``(loc, scale)``; ``loc`` is ``(B, L)``, ``scale`` is
             ``(B, L)`` standard deviations or ``(B, L, L)`` a lower Cholesky factor.
         input_noise: standard deviation of the noise, in pixels of [0, 1].
+        dynamics: what moves z on from q(z|x) before it is used, such as :class:`~pyro_avae.guides.Hamiltonian`.
 
     Raises:
         InputError: ``encoder`` is not an ``nn.Module``, or, when run, does not return such a pair; a negative
@@ -45,7 +54,7 @@ class AmortizedGuide(nn.Module):
         torch.Size([2])
     """
 
-    def __init__(self, encoder: nn.Module, *, input_noise: float = 0.0) -> None:
+    def __init__(self, encoder: nn.Module, *, input_noise: float = 0.0, dynamics: Dynamics | None = None) -> None:
         super().__init__()
         if not isinstance(encoder, nn.Module):
             raise InputError(f"encoder: expected a torch.nn.Module, got {type(encoder).__name__}")
@@ -53,12 +62,22 @@ class AmortizedGuide(nn.Module):
             raise InputError(f"input_noise: expected a standard deviation of at least 0, got {input_noise!r}")
         self.encoder = encoder
         self.input_noise = input_noise
+        self.dynamics = dynamics
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the program on the data ``x`` ``(B, *event)`` and return z."""
         register_parameters(self)
-        with pyro.plate(PLATE, len(x)):
-            z: Tensor = pyro.sample(Z, self.posterior(self.noisy(x), event_dim=x.dim() - 1))
+        plate = pyro.plate(PLATE, len(x))
+        with plate:
+            posterior = self.posterior(self.noisy(x), event_dim=x.dim() - 1)
+        return self.draw(x, posterior, plate)
+
+    def draw(self, x: Tensor, posterior: TorchDistribution, plate: Any) -> Tensor:
+        """The site z, in the plate: from the posterior, or where the dynamics that begin there end."""
+        if self.dynamics is not None:
+            return self.dynamics(x, posterior, plate)
+        with plate:
+            z: Tensor = pyro.sample(Z, posterior)
         return z
 
     def noisy(self, x: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from pyro_avae.coupling import Coupling
 from pyro_avae.errors import InputError
-from pyro_avae.guides.amortized import AmortizedGuide
-from pyro_avae.joint import JOINTS, Joint
+from pyro_avae.guides.amortized import AmortizedGuide, Dynamics
+from pyro_avae.joint import JOINTS, FactorisedJoint, Joint
 from pyro_avae.parameters import register_parameters
-from pyro_avae.sites import PLATE, Z, aux_sites
+from pyro_avae.sites import PLATE, aux_sites
 from pyro_avae.statistics import Statistics, statistics_layers, untouched_statistics
 from pyro_avae.views import VIEWS, Gradient, View
 
@@ -66,6 +66,8 @@ class AVAEGuide(AmortizedGuide):
         input_noise: see :class:`~pyro_avae.guides.AmortizedGuide`; views are encoded as they are.
         statistics: what batch normalisation uses on views, ``"batch"`` or ``"running"``. Running statistics are
             updated by the pass on real data alone.
+        dynamics: see :class:`~pyro_avae.guides.AmortizedGuide`. It moves z; encodings of views are not moved. Given
+            with a joint that conditions on z's own Gaussian (``"optimal"``), it is refused: z has none any more.
 
     Raises:
         InputError: a view, gradient, joint or kind of statistics that does not exist; a view for another branch than
@@ -94,8 +96,9 @@ class AVAEGuide(AmortizedGuide):
         joint: str | Joint | Mapping[str, str | Joint] = "factorised",
         input_noise: float = 0.0,
         statistics: Statistics = "batch",
+        dynamics: Dynamics | None = None,
     ) -> None:
-        super().__init__(encoder, input_noise=input_noise)
+        super().__init__(encoder, input_noise=input_noise, dynamics=dynamics)
         for needed in ("observe_constant", "num_views", "couplings"):
             if not hasattr(model, needed):
                 raise InputError(
@@ -111,6 +114,8 @@ class AVAEGuide(AmortizedGuide):
         self.joints: dict[str, Joint] = {
             branch: _as_joint(part) for branch, part in _each(joint, branches, name="joint").items()
         }
+        if dynamics is not None and any(not isinstance(joint, FactorisedJoint) for joint in self.joints.values()):
+            raise InputError("joint: expected factorised beside dynamics, after which z is no Gaussian given x")
         self.statistics = statistics
         # In a tuple, so that nn.Module does not register the model a second time.
         self._target = (model,)
@@ -129,9 +134,11 @@ class AVAEGuide(AmortizedGuide):
             # Before the decoder runs here: what was loaded into the store has to reach it first.
             register_parameters(self.model)
         encode: Callable[[Tensor], TorchDistribution] = partial(self.posterior, event_dim=x.dim() - 1)
-        with pyro.plate(PLATE, len(x)):
+        plate = pyro.plate(PLATE, len(x))
+        with plate:
             posterior = encode(self.noisy(x))
-            z: Tensor = pyro.sample(Z, posterior)
+        z = self.draw(x, posterior, plate)
+        with plate:
             self.reencode(x, z, posterior, encode)
         return z
 

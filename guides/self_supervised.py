@@ -40,6 +40,8 @@ class SelfSupervisedGuide(AVAEGuide):
         super().__init__(encoder, model, **options)
         if not hasattr(model, "prior"):
             raise InputError(f"model: expected a target with a prior, {type(model).__name__} has none")
+        if self.dynamics is not None:
+            raise InputError("dynamics: move z given data, and there are none here")
         for branch, view in self.views.items():
             if getattr(view, "needs_data", False):
                 raise InputError(

@@ -141,8 +141,6 @@ def _log_weights(model_trace: Trace, guide_trace: Trace, *, detached: bool) -> d
     parts: dict[str, Tensor] = {}
     for trace, sign in ((model_trace, 1), (guide_trace, -1)):
         for name, site in scored(trace).items():
-            if sign < 0 and site["is_observed"] and name not in model_trace:
-                continue  # an auxiliary draw, which no bound scores
             found = sign * _row_log_prob(site, detached=detached and sign < 0)
             parts[name] = parts[name] + found if name in parts else found
     return parts

@@ -82,6 +82,13 @@ class Settings:
     dreg: bool = _setting(
         False, Switch(), "of iwae: take the doubly reparametrised gradient, of smaller variance, for the encoder"
     )
+    guide: str = _setting(
+        "gaussian",
+        Text("a guide's name"),
+        "gaussian: q(z|x); hamiltonian: moved on by leapfrog steps on log p(x, z)",
+    )
+    leapfrog_steps: int = _setting(5, Integer(1, 1000), "of the Hamiltonian guide")
+    tempering: str = _setting("fixed", Text("fixed, free or none"), "of the Hamiltonian guide: fixed, free or none")
     transformation: str = _setting(
         "affine", Text("a transformation's name"), "of cr-vae: how an image is changed: affine, affine-large"
     )

@@ -63,6 +63,25 @@ def test_changes_and_their_weight_reach_the_consistent_bound():
         build(settings_for({**common, "transformation": "x"}))
 
 
+@pytest.mark.parametrize("method", ["vae", "iwae", "noise-vae", "avae", "avae-mean", "se", "se-avae"])
+def test_z_moves_on_after_the_encoder_where_that_is_asked_for(method):
+    options = {"guide": "hamiltonian", "leapfrog_steps": 2, "tempering": "free", "num_particles": 1}
+    model, guide, elbo = build(settings_for({"method": method, **options, **SMALL}))
+    assert guide.dynamics.steps == 2 and guide.dynamics.tempering == "free" and guide.dynamics.model is model
+    terms = elbo.terms(model, guide, x())
+    assert {"x", "z", "z_start", "momentum", "momentum_end"} <= set(terms)
+    assert all(bool(term.isfinite()) for term in terms.values())
+
+
+def test_dynamics_that_make_no_sense_are_refused():
+    with pytest.raises(InputError, match=r"beta: expected 1 with --guide hamiltonian, got 4\.0"):
+        build(settings_for({"method": "beta-vae", "guide": "hamiltonian", **SMALL}))
+    with pytest.raises(InputError, match="joint: expected factorised beside dynamics"):
+        build(settings_for({"method": "se", "coupling": "optimal", "guide": "hamiltonian", **SMALL}))
+    with pytest.raises(InputError, match="guide: expected one of gaussian, hamiltonian, got 'x'"):
+        build(settings_for({"method": "vae", "guide": "x", **SMALL}))
+
+
 def test_no_method_goes_untested():
     assert set(METHODS) == {
         "vae",
