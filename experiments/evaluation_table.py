@@ -53,6 +53,18 @@ def _measures(document: Mapping[str, Any]) -> list[str]:
         f"MSE {_number(document['mse'], 5)} ({_number(document['mse_255'], 1)} on 0-255)",
         f"bound, nats per image: {bound}",
         f"log p(x) {_number(document['log_likelihood'])}, PSIS k̂ {_number(document['psis_khat']['median'])} (median)",
+        *_information(document),
+    ]
+
+
+def _information(document: Mapping[str, Any]) -> list[str]:
+    """Absent from an evaluation of an earlier version."""
+    if "mutual_information" not in document:
+        return []
+    found = document["mutual_information"]
+    return [
+        f"mutual information of image and z {_number(found['mean'])} (at most {_number(found['at_most'])}),"
+        f" {document['active_units']} latents in use"
     ]
 
 

@@ -12,7 +12,7 @@ from pyro_avae.evaluation.features import images_at_a_time
 from pyro_avae.evaluation.frozen import frozen
 from pyro_avae.evaluation.pair import Guide, Model, device_of
 from pyro_avae.evaluation.probe import FitProbe, fit_probe
-from pyro_avae.evaluation.quality import likelihood, reconstruction_and_bound
+from pyro_avae.evaluation.quality import information, likelihood, reconstruction_and_bound
 from pyro_avae.evaluation.representation import REPRESENTATIONS
 from pyro_avae.evaluation.settings import EvaluationSettings, Progress
 from pyro_avae.evaluation.tasks import measure_tasks
@@ -86,7 +86,9 @@ def evaluate(
         ``tasks_skipped`` says why a task was left out. ``mse`` is per pixel on [0, 1], ``mse_255`` the same on 0-255,
         ``sse`` the sum over pixels per image on [0, 1], all of the posterior mean's reconstruction. ``bound`` holds
         each term and their ``total``, ``log_likelihood`` its importance-weighted estimate: means per image, in nats.
-        ``psis_khat`` says whether the latter can be trusted. A number that is not finite is None.
+        ``psis_khat`` says whether the latter can be trusted. ``mutual_information`` of image and latent, on the first
+        images, in nats, with what it can be at most; ``active_units`` counts latents whose mean moves. A number that is
+        not finite is None.
 
     Raises:
         InputError: for data that are no ``ImageData``, an unknown attack, representation or task, an impossible
@@ -135,6 +137,7 @@ def evaluate(
             "tasks_skipped": skipped,
             **reconstruction_and_bound(model, guide, data.test, settings),
             **likelihood(model, guide, data.test, settings),
+            **information(guide, model, data.test, settings),
             "attack": _attack(data, settings, transferred=transfer_from is not None),
             "evaluation_seed": seed,
         }

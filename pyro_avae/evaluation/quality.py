@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyro_avae.evaluation.bound import bound_terms
 from pyro_avae.evaluation.features import batches
+from pyro_avae.evaluation.information import active_units, mutual_information
 from pyro_avae.evaluation.likelihood import log_likelihood, log_weights, psis_khat
 from pyro_avae.evaluation.pair import Guide, Model, device_of
 from pyro_avae.evaluation.plain import plain_number
@@ -19,10 +20,13 @@ from pyro_avae.randomness import isolated
 if TYPE_CHECKING:
     from pyro_avae.data import Split
 
-__all__ = ["LIKELIHOOD_IMAGES", "likelihood", "reconstruction_and_bound"]
+__all__ = ["INFORMATION_IMAGES", "LIKELIHOOD_IMAGES", "information", "likelihood", "reconstruction_and_bound"]
 
 #: The importance-weighted log-likelihood is estimated on this many of the first test images.
 LIKELIHOOD_IMAGES = 500
+
+#: The mutual information is that of this many of the first test images, and at most the logarithm of it.
+INFORMATION_IMAGES = 1000
 
 
 def reconstruction_and_bound(model: Model, guide: Guide, test: Split, settings: EvaluationSettings) -> dict[str, Any]:
@@ -46,6 +50,17 @@ def reconstruction_and_bound(model: Model, guide: Guide, test: Split, settings: 
         "mse_255": plain_number(255.0**2 * sse / pixels),
         "sse": plain_number(sse),
         "bound": {site: plain_number(value) for site, value in bound.items()},
+    }
+
+
+def information(guide: Guide, model: Model, test: Split, settings: EvaluationSettings) -> dict[str, Any]:
+    """Mutual information of image and latent, and the latents in use, on the first test images."""
+    x, _ = test.fixed_batch(torch.arange(settings.count(test, INFORMATION_IMAGES)))
+    with isolated(settings.seed):
+        found = mutual_information(guide, x.to(device_of(guide, model)))
+    return {
+        "mutual_information": {**{k: plain_number(v) for k, v in found._asdict().items()}, "num_images": len(x)},
+        "active_units": active_units(guide, x.to(device_of(guide, model))),
     }
 
 
