@@ -22,7 +22,7 @@ from pyro_avae.runs.checkpoints import newest_checkpoint
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings
 from pyro_avae.training import NonFiniteError
-from pyro_avae.training.loop import _Loop
+from pyro_avae.training.step import SVIStep
 
 RADII = ["0.0", "0.1", "0.2"]
 
@@ -186,27 +186,27 @@ def test_a_damaged_evaluation_is_made_again(copy: Path, idle, no_report: None) -
 def test_an_interrupted_run_goes_on(
     done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_report: None
 ) -> None:
-    out, step = tmp_path / "out", _Loop._one
+    out, step = tmp_path / "out", SVIStep.__call__
 
-    def stopped_at_7(loop: _Loop, **options: Any) -> None:
-        step(loop, **options)
-        if loop.step == 7 and hasattr(loop.modules[0], "coupling"):
+    def stopped_at_7(svi: SVIStep, *batches: torch.Tensor, number: int, **options: Any) -> None:
+        step(svi, *batches, number=number, **options)
+        if number == 7 and "z_aux" in svi.rows(before=0)[0]:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="step 7, which is saved"):
-        patch.setattr(_Loop, "_one", stopped_at_7)
+        patch.setattr(SVIStep, "__call__", stopped_at_7)
         small(out, rows=["vae", "avae"])
     assert [row["row"] for row in strict(out / "results.json")["rows"]] == ["vae"], "what was finished is kept"
     first: list[int] = []
 
-    def counted(loop: _Loop, **options: Any) -> None:
-        first.append(loop.step)
-        step(loop, **options)
+    def counted(svi: SVIStep, *batches: torch.Tensor, number: int, **options: Any) -> None:
+        first.append(number)
+        step(svi, *batches, number=number, **options)
 
-    monkeypatch.setattr(_Loop, "_one", counted)
+    monkeypatch.setattr(SVIStep, "__call__", counted)
     document = small(out, rows=["vae", "avae"])
     assert [row["row"] for row in document["rows"]] == ["vae", "avae"]
-    assert first == list(range(7, 20)), "the AVAE from where it was, the VAE not at all"
+    assert first == list(range(8, 21)), "the AVAE from where it was, the VAE not at all"
     whole, resumed = parameters(done / "avae" / "seed-0"), parameters(out / "avae" / "seed-0")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
