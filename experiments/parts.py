@@ -107,6 +107,10 @@ def dynamics(settings: Settings, model: VAE) -> Dynamics | None:
         InputError: no such guide; a weight on the KL of z, which has no closed form after dynamics.
     """
     made = look_up(GUIDES, settings.guide, setting="guide")(settings, model)
+    if made is not None and settings.coupling != "factorised":
+        raise InputError(
+            f"coupling: expected factorised with --guide {settings.guide}, got {settings.coupling}; no Gaussian z there"
+        )
     if made is not None and settings.beta != 1:
         raise InputError(
             f"beta: expected 1 with --guide {settings.guide}, got {settings.beta}; the KL of z has no term there"

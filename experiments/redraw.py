@@ -9,6 +9,7 @@
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,17 +34,20 @@ def redraw(results: Path) -> list[Path]:
         raise InputError(f"{shown(results)}: expected what pyro-avae reproduce writes, got other JSON") from None
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of this script."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line of this script; returns the exit status."""
     parser = argparse.ArgumentParser(description="Draw the figures of results.json again, beside it.")
     parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="a results.json")
     for results in parser.parse_args(argv).results:
-        for path in redraw(results):
+        try:
+            written = redraw(results)
+        except InputError as error:
+            print(f"redraw: error: {error}; give the results.json of a reproduction", file=sys.stderr)
+            return 2
+        for path in written:
             print(f"written to {shown(path)}")
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(f"redraw: {error}") from None
+    sys.exit(main())

@@ -13,7 +13,7 @@ from pyro_avae.errors import InputError, RankError
 from pyro_avae.training.fabric import launch, launched_by_torchrun
 from pyro_avae.training.ranks import OneRank, Ranks
 
-__all__ = ["OtherRank", "add_arguments", "decided_by_first", "started"]
+__all__ = ["OtherRank", "add_arguments", "check_batch_size", "decided_by_first", "started"]
 
 T = TypeVar("T")
 
@@ -40,13 +40,13 @@ def started(args: argparse.Namespace) -> Iterator[tuple[Ranks, torch.device]]:
     Raises:
         InputError: as :func:`~pyro_avae.training.fabric.launch`; a numbered device for several.
     """
-    devices, nodes = launched_by_torchrun() or (args.devices or 1, args.nodes or 1)
+    devices, nodes = _wanted(args)
+    if devices * nodes > 1 and ":" in (args.device or ""):
+        raise InputError(f"--device: expected cpu or cuda with several --devices, got {args.device}")
     device = as_device(args.device or default_device())
     if devices * nodes == 1:
         yield OneRank(), device
         return
-    if ":" in str(device):
-        raise InputError(f"--device: expected cpu or cuda with --devices, got {device}")
     ranks, device = launch(devices=devices, nodes=nodes, device_type=device.type)
     try:
         yield ranks, device
@@ -56,6 +56,21 @@ def started(args: argparse.Namespace) -> Iterator[tuple[Ranks, torch.device]]:
         raise
     finally:
         distributed.destroy_process_group()
+
+
+def check_batch_size(args: argparse.Namespace, batch_size: Callable[[], int]) -> None:
+    """Refuse a batch that the devices cannot share, before any process is started.
+
+    Raises:
+        InputError: its size is no multiple of their number.
+    """
+    devices, nodes = _wanted(args)
+    if devices * nodes > 1 and batch_size() % (devices * nodes):
+        raise InputError(f"--batch-size: expected a multiple of the {devices * nodes} devices, got {batch_size()}")
+
+
+def _wanted(args: argparse.Namespace) -> tuple[int, int]:
+    return launched_by_torchrun() or (args.devices or 1, args.nodes or 1)
 
 
 def decided_by_first(ranks: Ranks, decide: Callable[[], T]) -> T:

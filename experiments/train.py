@@ -83,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("data_root", "start_from"):
         if given.get(name) is not None:
             given[name] = str(user_path(given[name]))
+    if not args.resume:
+        several_devices.check_batch_size(args, lambda: _new_settings(given).batch_size)
     try:
         with several_devices.started(args) as (ranks, device):
             prepared = several_devices.decided_by_first(ranks, lambda: _prepared(args, given))
@@ -98,22 +100,52 @@ def run(args: argparse.Namespace) -> int:
 
 def _prepared(args: argparse.Namespace, given: Mapping[str, Any]) -> list[tuple[RunFolder, Settings, bool]]:
     """The folder and settings of each seed, and whether it is trained already."""
-    if args.seeds is None:
-        return [_prepare(RunFolder(args.out), given, resume=args.resume)]
     top = RunFolder(args.out)
+    there = seeds_in(top) if args.resume else []
+    if args.seeds is None:
+        if there:
+            raise InputError(
+                f"{shown(top.path)}: holds several runs; give --seeds {len(there)} to go on with them, or --out"
+                f" {shown(top.path / f'seed-{there[0]}')}"
+            )
+        return [_prepare(top, given, resume=args.resume)]
+    if args.resume and top.config.exists():
+        raise InputError(f"{shown(top.path)}: holds one run; leave out --seeds to go on with it")
     if not args.resume and not top.is_empty():
         top.begin()
-    first = given.get("seed", Settings().seed)
+    first = given.get("seed", there[0] if there else Settings().seed)
+    seeds = list(range(first, first + args.seeds))
+    if there and seeds != there:
+        raise InputError(
+            f"--seeds: {shown(top.path)} holds the seeds {_listed(there)}, got {_listed(seeds)}; go on with those, or train"
+            " into another folder"
+        )
     return [
-        _prepare(RunFolder(top.path / f"seed-{seed}"), {**given, "seed": seed}, resume=args.resume)
-        for seed in range(first, first + args.seeds)
+        _prepare(RunFolder(top.path / f"seed-{seed}"), {**given, "seed": seed}, resume=args.resume) for seed in seeds
     ]
+
+
+def seeds_in(folder: RunFolder) -> list[int]:
+    """The seeds whose runs lie in a folder that is no run itself."""
+    if folder.config.exists() or not folder.path.is_dir():
+        return []
+    names = (path.parent.name.removeprefix("seed-") for path in folder.path.glob("seed-*/config.json"))
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
 
 
 def _prepare(folder: RunFolder, given: Mapping[str, Any], *, resume: bool) -> tuple[RunFolder, Settings, bool]:
     checkpoint = newest_checkpoint(folder.checkpoints) if resume else None
     settings = _settings_to_resume(folder, given, checkpoint) if resume else None
     if settings is None:
+        if resume and folder.is_empty() and not given.keys() & {"method", "dataset"}:
+            raise InputError(
+                f"{shown(folder.path)}: no run to go on with; leave out --resume to train one there, or give --method"
+                " or --dataset to begin one where there is none"
+            )
         settings = _new_settings(given)
         if not resume and not folder.is_empty():
             folder.begin()

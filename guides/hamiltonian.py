@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor, nn
@@ -86,7 +87,8 @@ class Hamiltonian(nn.Module):
         vary: whether each of the K steps has sizes of its own.
 
     Raises:
-        InputError: options out of range; a model that is no module.
+        InputError: options out of range; a model that is no module; on use, a z of another size, or a model with a
+            latent beside z that what is observed may depend on.
 
     Example:
         >>> from pyro_avae import AVAE_ELBO
@@ -95,6 +97,20 @@ class Hamiltonian(nn.Module):
         >>> model = VAE(nn.Linear(2, 5), latent_dim=2)
         >>> guide = AmortizedGuide(LinearEncoder(5, 2), dynamics=Hamiltonian(model, latent_dim=2, steps=3))
         >>> AVAE_ELBO()(model, guide)(torch.zeros(4, 5)).shape
+        torch.Size([])
+
+        In a guide of one's own it takes the place of the statement that draws z; the plate is handed over, not entered:
+
+        >>> class Guide(nn.Module):
+        ...     def __init__(self, model):
+        ...         super().__init__()
+        ...         self.encoder = LinearEncoder(5, 2)
+        ...         self.dynamics = Hamiltonian(model, latent_dim=2)
+        ...
+        ...     def forward(self, x):
+        ...         q = dist.Normal(*self.encoder(x)).to_event(1)
+        ...         return self.dynamics(x, q, pyro.plate("data", len(x)))
+        >>> AVAE_ELBO()(model, Guide(model))(torch.zeros(4, 5)).shape
         torch.Size([])
 
     Source: Caterini, Doucet, Sejdinovic, *Hamiltonian Variational Auto-Encoder*, NeurIPS 2018 (arXiv 1805.11328),
@@ -160,6 +176,11 @@ class Hamiltonian(nn.Module):
             plate: that of the data.
         """
         register_parameters(self.model)
+        if posterior.event_shape != self.raw_step.shape[-1:]:
+            raise InputError(
+                f"latent_dim: expected {tuple(posterior.event_shape)}, the shape of the guide's z, got"
+                f" {self.raw_step.shape[-1]}"
+            )
         alone: Any = {"is_auxiliary": True}
         with plate:
             z: Tensor = pyro.sample(START, posterior, infer=alone)
@@ -195,8 +216,26 @@ class Hamiltonian(nn.Module):
         with poutine.block(), poutine.trace() as tracer, _OthersAtRest(), poutine.condition(data={Z: z}):
             self.model(x)
         sites: list[Any] = [site for site in tracer.trace.nodes.values() if site["type"] == "sample"]
-        kept = [site for site in sites if site["is_observed"] and not (site["infer"] or {}).get("_deterministic")]
-        return torch.stack([site["fn"].log_prob(site["value"]).sum() for site in kept if not _is_plate(site)]).sum()
+        kept = [s for s in sites if s["is_observed"] and not (s["infer"] or {}).get("_deterministic")]
+        _check_nothing_depends_on_others(sites, kept)
+        return torch.stack([_log_prob(site).sum() for site in kept]).sum()
+
+
+def _log_prob(site: Any) -> Tensor:
+    found: Tensor = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    return scale_and_mask(found, site["scale"], site["mask"])
+
+
+def _check_nothing_depends_on_others(sites: list[Any], kept: list[Any]) -> None:
+    """Refuse a latent before an observed site: what is observed might depend on it, and is then no function of z."""
+    names, last = [site["name"] for site in sites], kept[-1]["name"]
+    others = [s for s in sites[: names.index(last)] if s not in kept and not _is_plate(s)]
+    others = [site for site in others if not (site["infer"] or {}).get("_deterministic")]
+    if others:
+        raise InputError(
+            f"site {others[0]['name']!r}: a latent beside {Z!r} and before {last!r}, which may depend on it; the"
+            f" dynamics move {Z!r} alone"
+        )
 
 
 def _is_plate(site: Any) -> bool:

@@ -73,6 +73,21 @@ def _parts(half: int) -> tuple[slice, slice]:
     return slice(None, half), slice(half, None)
 
 
+def _with_changed(x: Tensor, transformation: Transformation) -> Tensor:
+    """x, and behind it x~."""
+    changed = transformation(x)
+    if not isinstance(changed, Tensor) or changed.shape != x.shape:
+        got = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+        raise InputError(f"transformation: expected it to return the shape that it gets, {tuple(x.shape)}, got {got}")
+    return torch.cat([x, changed])
+
+
+def _checked(transformation: Transformation) -> Transformation:
+    if not callable(transformation):
+        raise InputError(f"transformation: expected a function of a batch of images, got {transformation!r}")
+    return transformation
+
+
 class CR_ELBO(AVAE_ELBO):
     r"""The ELBO of x and of a changed x~, less the divergence between their posteriors.
 
@@ -112,13 +127,13 @@ class CR_ELBO(AVAE_ELBO):
         **options: Any,
     ) -> None:
         super().__init__(penalties={CONSISTENCY: PairedKL(weight), **(penalties or {})}, **options)
-        self.transformation = transformation
+        self.transformation = _checked(transformation)
 
     def evaluate(
         self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any
     ) -> BoundTerms:
         """Run the pair on x and x~ and return every term of the bound."""
-        return super().evaluate(model, guide, torch.cat([x, self.transformation(x)]), *args, **kwargs)
+        return super().evaluate(model, guide, _with_changed(x, self.transformation), *args, **kwargs)
 
 
 class CR_IWAE(IWAE_ELBO):
@@ -143,10 +158,10 @@ class CR_IWAE(IWAE_ELBO):
         **options: Any,
     ) -> None:
         super().__init__(penalties={CONSISTENCY: PairedKL(weight), **(penalties or {})}, **options)
-        self.transformation = transformation
+        self.transformation = _checked(transformation)
 
     def evaluate(
         self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any
     ) -> WeightedTerms:
         """Run the pair on x and x~ and return the bound and its terms."""
-        return super().evaluate(model, guide, torch.cat([x, self.transformation(x)]), *args, **kwargs)
+        return super().evaluate(model, guide, _with_changed(x, self.transformation), *args, **kwargs)

@@ -118,6 +118,17 @@ def test_a_compiled_step_is_the_eager_one(regularised, base, monkeypatch):
     assert len(losses[0].unique()) == 4
 
 
+@pytest.mark.parametrize("transformation", [lambda x: x[:4], lambda x: x[:, :2], lambda x: None])
+def test_a_transformation_of_another_shape_is_refused(transformation):
+    model, guide = pair()
+    with pytest.raises(
+        InputError, match=r"transformation: expected it to return the shape that it gets, \(6, 4\), got"
+    ):
+        CR_ELBO(transformation=transformation, weight=1.0).terms(model, guide, rows())
+    with pytest.raises(InputError, match="transformation: expected a function"):
+        CR_IWAE(transformation=None, weight=1.0, num_particles=2)
+
+
 def test_what_it_cannot_do_is_refused():
     with pytest.raises(InputError, match="weight: expected a finite number of at least 0, got -1"):
         CR_ELBO(transformation=shifted, weight=-1)

@@ -204,7 +204,9 @@ def fit_seeds(
         >>> [result.steps for result in results]
         [3, 3]
     """
-    if len(pairs) != len(seeds) or len(set(seeds)) < len(seeds) or not seeds:
+    if not pairs:
+        raise InputError("pairs: expected at least one (model, guide)")
+    if len(pairs) != len(seeds) or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds: expected {len(pairs)} different ones, one for each pair, got {list(seeds)}")
     for name, values in (("outs", outs), ("settings", settings)):
         if values is not None and len(values) != len(seeds):

@@ -76,7 +76,7 @@ def test_z_moves_on_after_the_encoder_where_that_is_asked_for(method):
 def test_dynamics_that_make_no_sense_are_refused():
     with pytest.raises(InputError, match=r"beta: expected 1 with --guide hamiltonian, got 4\.0"):
         build(settings_for({"method": "beta-vae", "guide": "hamiltonian", **SMALL}))
-    with pytest.raises(InputError, match="joint: expected factorised beside dynamics"):
+    with pytest.raises(InputError, match="coupling: expected factorised with --guide hamiltonian, got optimal"):
         build(settings_for({"method": "se", "coupling": "optimal", "guide": "hamiltonian", **SMALL}))
     with pytest.raises(InputError, match="guide: expected one of gaussian, hamiltonian, got 'x'"):
         build(settings_for({"method": "vae", "guide": "x", **SMALL}))

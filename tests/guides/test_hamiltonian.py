@@ -255,6 +255,38 @@ def test_any_model_will_do():
     assert all(g is not None for g in torch.autograd.grad(loss, [model.weight, guide.dynamics.raw_step]))
 
 
+def test_scaled_sites_are_scaled_in_the_potential_too():
+    model = VAE(nn.Linear(L, 4), latent_dim=L)
+    x, z = rows(), torch.randn(3, L)
+
+    class Scaled(nn.Module):
+        def forward(self, x):
+            with pyro.poutine.scale(scale=3.0):
+                return model(x)
+
+    plain, scaled = (Hamiltonian(one, latent_dim=L).log_density(x, z) for one in (model, Scaled()))
+    torch.testing.assert_close(scaled, 3 * plain)
+
+
+def test_a_latent_that_the_data_may_depend_on_is_refused():
+    class Two(nn.Module):
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(L), 1.0).to_event(1))
+                w = pyro.sample("w", dist.Normal(torch.zeros(L), 1.0).to_event(1))
+                pyro.sample("x", dist.Normal((z + w).repeat(1, 2), 1.0).to_event(1), obs=x)
+
+    with pytest.raises(InputError, match="site 'w': a latent beside 'z' and before 'x', which may depend on it"):
+        Hamiltonian(Two(), latent_dim=L).log_density(rows(), torch.zeros(3, L))
+
+
+def test_a_z_of_another_size_is_refused():
+    model = VAE(nn.Linear(L, 4), latent_dim=L)
+    guide = AmortizedGuide(LinearEncoder(4, L), dynamics=Hamiltonian(model, latent_dim=3))
+    with pytest.raises(InputError, match=r"latent_dim: expected \(2,\), the shape of the guide's z, got 3"):
+        guide(rows())
+
+
 def test_running_statistics_and_the_caller_s_state_are_left_alone():
     torch.manual_seed(0)
     decoder = nn.Sequential(nn.Linear(L, 4), nn.BatchNorm1d(4))

@@ -118,6 +118,8 @@ def test_wrong_seeds_are_refused(make_pair, images, tmp_path):
     for seeds in ([0], [0, 0], [0, 1, 2]):
         with pytest.raises(InputError, match="seeds: expected 2 different ones"):
             fit_seeds(pairs, images, seeds=seeds, **OPTIONS)
+    with pytest.raises(InputError, match="pairs: expected at least one"):
+        fit_seeds([], images, seeds=[], **OPTIONS)
     with pytest.raises(InputError, match="outs: expected 2, one for each seed, got 1"):
         fit_seeds(pairs, images, seeds=[0, 1], outs=[tmp_path / "a"], **OPTIONS)
 
@@ -136,3 +138,27 @@ def test_the_command_line_trains_seeds_at_once(tmp_path, capsys):
     assert "already finished" in capsys.readouterr().out
     assert main([*options, "--seeds", "2", "--out", str(tmp_path / "all")]) == 2
     assert main([*options, "--seeds", "0", "--out", str(tmp_path / "none")]) == 2
+
+
+def test_going_on_with_what_is_not_there_is_refused(tmp_path, capsys):
+    command = "train --dataset color-digits --steps 2 --batch-size 8 --hidden 8 --latent-dim 2 --device cpu --limit 50"
+    both, one = str(tmp_path / "both"), str(tmp_path / "one")
+    assert main([*command.split(), "--no-progress", "--out", both, "--seed", "7", "--seeds", "2"]) == 0
+    assert main([*command.split(), "--no-progress", "--out", one]) == 0
+    assert main(["train", "--resume", "--device", "cpu", "--seeds", "2", "--out", both]) == 0, (
+        "the seeds that are there"
+    )
+    assert "already finished" in capsys.readouterr().out
+    for arguments, message in (
+        (["--out", both], "holds several runs; give --seeds 2 to go on with them, or --out"),
+        (["--out", both, "--seeds", "3"], "holds the seeds 7, 8, got 7, 8, 9"),
+        (["--out", both, "--seeds", "2", "--seed", "0"], "holds the seeds 7, 8, got 0, 1"),
+        (["--out", one, "--seeds", "2"], "holds one run; leave out --seeds"),
+        (["--out", str(tmp_path / "none")], "no run to go on with; leave out --resume"),
+        (["--out", str(tmp_path / "none"), "--seeds", "2"], "no run to go on with; leave out --resume"),
+    ):
+        assert main(["train", "--resume", "--device", "cpu", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert message in error and len(error.splitlines()) == 1
+    assert not (tmp_path / "none").exists() and not (tmp_path / "one" / "seed-0").exists()
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["seed-7", "seed-8"]
