@@ -117,8 +117,8 @@ def _prepared(args: argparse.Namespace, given: Mapping[str, Any]) -> list[tuple[
     seeds = list(range(first, first + args.seeds))
     if there and seeds != there:
         raise InputError(
-            f"--seeds: {shown(top.path)} holds the seeds {_listed(there)}, got {_listed(seeds)}; go on with those, or train"
-            " into another folder"
+            f"--seeds: {shown(top.path)} holds the seeds {_listed(there)}, got {_listed(seeds)}; go on with those, or"
+            " train into another folder"
         )
     return [
         _prepare(RunFolder(top.path / f"seed-{seed}"), {**given, "seed": seed}, resume=args.resume) for seed in seeds
