@@ -31,6 +31,10 @@ _BLOCK = 1000
 # With more iterations than this the preconditioner is out of date: a new one costs about as much as these.
 _OUT_OF_DATE = 12
 
+# Parameters up to which the preconditioner is a whole matrix; beyond, factoring it (a cube of their number) would cost
+# more than it saves, and it has a block for each class.
+_MOST_IN_ONE_BLOCK = 1500
+
 
 class LogisticRegression:
     """Fits to one set of features, each of which starts where the last one ended.
@@ -105,7 +109,8 @@ class LogisticRegression:
         return probabilities, gradient
 
     def _curvature(self, probabilities: Tensor) -> Tensor:
-        """The Hessian of the first term ``(R (L + 1), R (L + 1))``, estimated on a sample of rows.
+        """The Hessian of the first term ``(R (L + 1), R (L + 1))``, estimated on a sample of rows; where there are many
+        parameters, the blocks of the classes alone, ``(R, L + 1, L + 1)``.
 
         A row is drawn with a probability in proportion to its curvature, the trace of diag p − p p', and weighs as much
         more as it was unlikely: where most rows are classified for certain, few of them bend f.
@@ -117,6 +122,9 @@ class LogisticRegression:
         (drawn,) = (draws < chance).nonzero(as_tuple=True)
         x, p, weight = self.x[drawn], probabilities[drawn], 1.0 / (chance[drawn] * len(self.x))
         rows, columns = p.shape[1], x.shape[1]
+        if rows * columns > _MOST_IN_ONE_BLOCK:
+            bends = weight[:, None] * (p - p.square())
+            return torch.stack([x.T @ (bend[:, None] * x) for bend in bends.T])
         hessian = x.new_empty(rows, columns, rows, columns)
         for row in range(rows):  # a loop over classes: all at once would hold R times the memory
             bend = -p * p[:, row : row + 1]
@@ -139,7 +147,8 @@ class LogisticRegression:
             return product
 
         def precondition(v: Tensor) -> Tensor:
-            return torch.cholesky_solve(v.reshape(-1, 1), factor).reshape(v.shape)
+            columns = v.unsqueeze(-1) if factor.dim() == 3 else v.reshape(-1, 1)
+            return torch.cholesky_solve(columns, factor).reshape(v.shape)
 
         direction, residual = torch.zeros_like(gradient), -gradient
         conditioned = precondition(residual)
@@ -187,17 +196,28 @@ def _logits(x: Tensor, parameters: Tensor) -> Tensor:
 
 
 def _factor(sampled: Tensor, penalty: Tensor) -> tuple[Tensor, bool]:
-    """A Cholesky factor of the estimated Hessian of f, and whether no direction of it is flat up to rounding."""
-    hessian = sampled + penalty.flatten().diag()
+    """A Cholesky factor of the estimated Hessian of f, or of each of its blocks, and whether no direction of it is flat
+    up to rounding.
+    """
     rows, columns = penalty.shape
+    if sampled.dim() == 3:
+        hessian = sampled + penalty.diag_embed()
+        hessian[:, -1, -1] += 1.0 / rows
+        return _factored(hessian)
+    hessian = sampled + penalty.flatten().diag()
     if rows > 1:
         hessian.view(rows, columns, rows, columns)[:, -1, :, -1] += 1.0 / rows
-    rounding = torch.finfo(hessian.dtype).eps * float(hessian.trace())
+    return _factored(hessian)
+
+
+def _factored(hessian: Tensor) -> tuple[Tensor, bool]:
+    diagonal = hessian.diagonal(dim1=-2, dim2=-1)
+    rounding = torch.finfo(hessian.dtype).eps * float(diagonal.sum())
     for ridge in (rounding, 1e3 * rounding, 1e6 * rounding):
-        factor, failed = torch.linalg.cholesky_ex(hessian + torch.full_like(hessian[0], ridge).diag())
-        if int(failed) == 0:
-            return factor, float(factor.diagonal().square().min()) > 2 * ridge
-    return torch.eye(len(hessian)).to(hessian), False
+        factor, failed = torch.linalg.cholesky_ex(hessian + torch.full_like(diagonal, ridge).diag_embed())
+        if not bool(failed.any()):
+            return factor, float(factor.diagonal(dim1=-2, dim2=-1).square().min()) > 2 * ridge
+    return torch.eye(hessian.shape[-1]).to(hessian).expand_as(hessian), False
 
 
 def _over_rows(a: Tensor, b: Tensor) -> Tensor:
