@@ -141,10 +141,10 @@ def _prepare(folder: RunFolder, given: Mapping[str, Any], *, resume: bool) -> tu
     checkpoint = newest_checkpoint(folder.checkpoints) if resume else None
     settings = _settings_to_resume(folder, given, checkpoint) if resume else None
     if settings is None:
-        if resume and folder.is_empty() and not given.keys() & {"method", "dataset"}:
+        if resume and folder.is_empty() and not given.keys() - {"seed", "steps"}:
             raise InputError(
-                f"{shown(folder.path)}: no run to go on with; leave out --resume to train one there, or give --method"
-                " or --dataset to begin one where there is none"
+                f"{shown(folder.path)}: no run to go on with; leave out --resume to train one there, or give its"
+                " settings to begin one where there is none"
             )
         settings = _new_settings(given)
         if not resume and not folder.is_empty():
