@@ -265,10 +265,10 @@ def _train(
         progress = default_reporter()
     reporter = progress or Silent()
     with ExitStack() as stack:
-        stack.callback(trainer.close)
         for folder in folders:
             if folder is not None:
                 stack.enter_context(folder.undone_on_error())
+        stack.callback(trainer.close)  # before what failed is undone: a log that is open writes into its folder
         found = _open(folders, settings, resume=resume)
         stack.enter_context(isolated(stream_seed(seeds[0], "noise")))
         for pair in pairs:
