@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 import torch
 from numpy.typing import NDArray
 
@@ -44,8 +43,10 @@ def load_silhouettes(root: Path | None) -> ImageData:
     if file is None:
         where = "a data root" if folder is None else shown(folder)
         raise InputError(f"{_NAME}: expected {_SPLIT} or {_WHOLE} in {where}, got neither; they are not downloaded")
+    from scipy.io import loadmat  # it changes the filters of Python's warnings, which an import of ours may not
+
     try:
-        content: Mapping[str, Any] = scipy.io.loadmat(file)
+        content: Mapping[str, Any] = loadmat(file)
         if file.name == _SPLIT:
             parts = [(content[f"{part}_data"], content[f"{part}_labels"]) for part in ("train", "test")]
         else:
