@@ -10,11 +10,12 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from pyro_avae.divergence import analytic_kl
-from pyro_avae.elbo import AVAE_ELBO, BoundTerms
+from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError
-from pyro_avae.iwae import IWAE_ELBO, WeightedTerms
+from pyro_avae.iwae import IWAE_ELBO
 from pyro_avae.penalties import Penalty
 from pyro_avae.sites import Z
+from pyro_avae.tensor_elbo import TensorELBO
 from pyro_avae.transformations import Transformation
 
 __all__ = ["CR_ELBO", "CR_IWAE", "PairedKL"]
@@ -82,13 +83,31 @@ def _with_changed(x: Tensor, transformation: Transformation) -> Tensor:
     return torch.cat([x, changed])
 
 
-def _checked(transformation: Transformation) -> Transformation:
-    if not callable(transformation):
-        raise InputError(f"transformation: expected a function of a batch of images, got {transformation!r}")
-    return transformation
+class _OnBoth(TensorELBO):
+    """What makes of a bound that of x and a changed x~, less the divergence between their posteriors."""
+
+    def __init__(
+        self,
+        *,
+        transformation: Transformation,
+        weight: float,
+        penalties: Mapping[str, Penalty] | None = None,
+        **options: Any,
+    ) -> None:
+        if not callable(transformation):
+            raise InputError(f"transformation: expected a function of a batch of images, got {transformation!r}")
+        super().__init__(penalties={CONSISTENCY: PairedKL(weight), **(penalties or {})}, **options)
+        self.transformation = transformation
+
+    def evaluate(
+        self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Run the pair on x and x~ and return every term of the bound."""
+        both = _with_changed(x, self.transformation)
+        return super().evaluate(model, guide, both, *args, **kwargs)  # type: ignore[safe-super]
 
 
-class CR_ELBO(AVAE_ELBO):
+class CR_ELBO(_OnBoth, AVAE_ELBO):
     r"""The ELBO of x and of a changed x~, less the divergence between their posteriors.
 
     .. math:: \mathcal L_{\mathrm{CR}} = \mathrm{ELBO}(x) + \mathbb E_{t(\tilde x|x)}\bigl[\mathrm{ELBO}(\tilde x)
@@ -118,25 +137,8 @@ class CR_ELBO(AVAE_ELBO):
         (arXiv 2105.14859). Not its code, which takes the log variance for a standard deviation.
     """
 
-    def __init__(
-        self,
-        *,
-        transformation: Transformation,
-        weight: float,
-        penalties: Mapping[str, Penalty] | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(penalties={CONSISTENCY: PairedKL(weight), **(penalties or {})}, **options)
-        self.transformation = _checked(transformation)
 
-    def evaluate(
-        self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any
-    ) -> BoundTerms:
-        """Run the pair on x and x~ and return every term of the bound."""
-        return super().evaluate(model, guide, _with_changed(x, self.transformation), *args, **kwargs)
-
-
-class CR_IWAE(IWAE_ELBO):
+class CR_IWAE(_OnBoth, IWAE_ELBO):
     """:class:`CR_ELBO` with the importance-weighted bound in place of the ELBO.
 
     Args:
@@ -148,20 +150,3 @@ class CR_IWAE(IWAE_ELBO):
     Raises:
         InputError: as :class:`PairedKL` and :class:`~pyro_avae.IWAE_ELBO`.
     """
-
-    def __init__(
-        self,
-        *,
-        transformation: Transformation,
-        weight: float,
-        penalties: Mapping[str, Penalty] | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(penalties={CONSISTENCY: PairedKL(weight), **(penalties or {})}, **options)
-        self.transformation = _checked(transformation)
-
-    def evaluate(
-        self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any
-    ) -> WeightedTerms:
-        """Run the pair on x and x~ and return the bound and its terms."""
-        return super().evaluate(model, guide, _with_changed(x, self.transformation), *args, **kwargs)
