@@ -10,6 +10,8 @@ from torch import distributed
 
 from pyro_avae.devices import as_device, default_device
 from pyro_avae.errors import InputError, RankError
+from pyro_avae.experiments.options import reader
+from pyro_avae.runs.kinds import Integer
 from pyro_avae.training.fabric import launch, launched_by_torchrun
 from pyro_avae.training.ranks import OneRank, Ranks
 
@@ -24,10 +26,9 @@ class OtherRank(Exception):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``--devices`` and ``--nodes``."""
-    parser.add_argument(
-        "--devices", type=_count, default=None, metavar="N", help="devices of this machine that share a batch"
-    )
-    parser.add_argument("--nodes", type=_count, default=None, metavar="N", help="machines that share a batch")
+    for name, meaning in (("--devices", "devices of this machine"), ("--nodes", "machines")):
+        read = reader(name, Integer(1, 10**5))
+        parser.add_argument(name, type=read, default=None, metavar="N", help=f"{meaning} that share a batch")
 
 
 @contextmanager
@@ -87,9 +88,3 @@ def decided_by_first(ranks: Ranks, decide: Callable[[], T]) -> T:
         raise
     ranks.from_first((decided,))
     return decided
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 10**5:
-        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text[:80]!r}")
-    return int(text)

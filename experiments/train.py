@@ -16,13 +16,14 @@ from pyro_avae.errors import InputError
 from pyro_avae.experiments import several_devices
 from pyro_avae.experiments.defaults import DATASET_DEFAULTS, settings_for
 from pyro_avae.experiments.methods import METHODS, builder_of
-from pyro_avae.experiments.options import add_setting, option
+from pyro_avae.experiments.options import add_setting, option, reader
 from pyro_avae.experiments.parts import ARCHITECTURES, LIKELIHOODS
 from pyro_avae.experiments.unused import WatchedSettings, refuse_unread, refuse_unused
 from pyro_avae.experiments.warm_start import copy_trained, inherited
 from pyro_avae.paths import shown, user_path
 from pyro_avae.randomness import isolated, stream_seed
 from pyro_avae.runs.checkpoints import Checkpoint, newest_checkpoint
+from pyro_avae.runs.kinds import Integer
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings, setting_infos
 from pyro_avae.runs.triple import Triple, as_triple, import_builder
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             add_setting(parser, name, help=_help(name))
     parser.add_argument(
         "--seeds",
-        type=_count,
+        type=reader("--seeds", Integer(1, 1000)),
         default=None,
         metavar="N",
         help="train N seeds at once, --seed and those after it, each a run of its own in RUN/seed-S",
@@ -294,12 +295,6 @@ def train_runs(
         ranks=ranks,
     )
     return [TrainedRun(model, guide, result) for (model, guide, _), result in zip(triples, results, strict=True)]
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) <= 1000:
-        raise argparse.ArgumentTypeError(f"expected an integer in 1..1000, got {text[:80]!r}")
-    return int(text)
 
 
 def _help(name: str) -> str:
