@@ -12,7 +12,8 @@ from pyro_avae.errors import InputError, shown_value
 from pyro_avae.guides import ConvEncoder, Hamiltonian, MLPEncoder
 from pyro_avae.guides.amortized import Dynamics
 from pyro_avae.guides.hamiltonian import Tempering
-from pyro_avae.models import VAE, ConvDecoder, Gaussian, MLPDecoder, bernoulli, continuous_bernoulli
+from pyro_avae.models import VAE, ConvDecoder, Gaussian, MLPDecoder, bernoulli, categorical, continuous_bernoulli
+from pyro_avae.models.categorical_pixels import LEVELS
 from pyro_avae.models.observation import Likelihood
 from pyro_avae.runs.settings import Settings
 from pyro_avae.transformations import RandomAffine, Transformation
@@ -36,18 +37,30 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class LikelihoodPart:
-    """A likelihood made of settings, and what the decoder's last layer goes through before it (None: nothing)."""
+    """A likelihood made of settings, and what it asks of the decoder.
+
+    Attributes:
+        make: makes the likelihood.
+        output: what the decoder's last layer goes through before it (None: nothing).
+        outputs: channels of the decoder for each channel of the image.
+    """
 
     make: Callable[[Settings], Likelihood]
     output: Activation
+    outputs: int = 1
+
+    def decoded_shape(self, settings: Settings) -> tuple[int, int, int]:
+        """The shape of what the decoder makes of one latent."""
+        channels, height, width = settings.image_shape
+        return channels * self.outputs, height, width
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """An encoder and a decoder made of settings; the decoder is told what its output goes through."""
+    """An encoder and a decoder made of settings; the decoder is told what the likelihood asks of it."""
 
     encoder: Callable[[Settings], nn.Module]
-    decoder: Callable[[Settings, Activation], nn.Module]
+    decoder: Callable[[Settings, LikelihoodPart], nn.Module]
 
 
 LIKELIHOODS: Mapping[str, LikelihoodPart] = {
@@ -55,6 +68,7 @@ LIKELIHOODS: Mapping[str, LikelihoodPart] = {
     "gaussian-learned": LikelihoodPart(lambda s: Gaussian(obs_variance=s.obs_variance, learned=True), torch.sigmoid),
     "bernoulli": LikelihoodPart(lambda s: bernoulli, None),
     "continuous-bernoulli": LikelihoodPart(lambda s: continuous_bernoulli, None),
+    "categorical": LikelihoodPart(lambda s: categorical, None, LEVELS),
 }
 
 #: Changes of images that leave what they show; binary pixels stay binary.
@@ -68,8 +82,8 @@ TRANSFORMATIONS: Mapping[str, Callable[[Settings], Transformation]] = {
 ARCHITECTURES: Mapping[str, Architecture] = {
     "mlp": Architecture(
         encoder=lambda s: MLPEncoder(s.image_shape, s.latent_dim, hidden=s.hidden, normalization=s.normalization),
-        decoder=lambda s, output: MLPDecoder(
-            s.latent_dim, s.image_shape, hidden=s.hidden, normalization=s.normalization, output=output
+        decoder=lambda s, part: MLPDecoder(
+            s.latent_dim, part.decoded_shape(s), hidden=s.hidden, normalization=s.normalization, output=part.output
         ),
     ),
     "conv": Architecture(
@@ -80,12 +94,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             normalization=s.normalization,
         ),
         # Half the encoder's channels, from the smallest map up.
-        decoder=lambda s, output: ConvDecoder(
+        decoder=lambda s, part: ConvDecoder(
             s.latent_dim,
-            s.image_shape,
+            part.decoded_shape(s),
             channels=stage_channels(s.image_shape, first=max(1, s.channels // 2))[::-1],
             normalization=s.normalization,
-            output=output,
+            output=part.output,
         ),
     ),
 }
@@ -133,7 +147,7 @@ def observation(settings: Settings) -> tuple[nn.Module, Likelihood]:
     """The decoder and the likelihood of the settings."""
     part = look_up(LIKELIHOODS, settings.likelihood, setting="likelihood")
     architecture = look_up(ARCHITECTURES, settings.architecture, setting="architecture")
-    return architecture.decoder(settings, part.output), part.make(settings)
+    return architecture.decoder(settings, part), part.make(settings)
 
 
 def encoder(settings: Settings) -> nn.Module:

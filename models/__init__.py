@@ -1,5 +1,6 @@
 """Targets: Pyro models, and the decoders and likelihoods they are made of."""
 
+from pyro_avae.models.categorical_pixels import CategoricalPixels, categorical
 from pyro_avae.models.conv_decoder import ConvDecoder
 from pyro_avae.models.decoders import MLPDecoder
 from pyro_avae.models.extended import ExtendedVAE
@@ -11,11 +12,13 @@ from pyro_avae.models.vae import VAE
 __all__ = [
     "PPCA",
     "VAE",
+    "CategoricalPixels",
     "ConvDecoder",
     "ExtendedVAE",
     "Gaussian",
     "MLPDecoder",
     "SelfSupervisedVAE",
     "bernoulli",
+    "categorical",
     "continuous_bernoulli",
 ]

@@ -15,7 +15,7 @@ from pyro_avae.training.sources import NoData
 CHOICES = {
     "method": sorted(METHODS),
     "guide": ["gaussian", "hamiltonian"],
-    "likelihood": ["gaussian", "gaussian-learned", "bernoulli", "continuous-bernoulli"],
+    "likelihood": ["gaussian", "gaussian-learned", "bernoulli", "continuous-bernoulli", "categorical"],
     "architecture": ["mlp", "conv"],
     "normalization": ["none", "batch"],
     "jacobian_l1": [0.0, 0.1],
