@@ -63,6 +63,9 @@ class AVAE_ELBO(TensorELBO):
         vectorize_particles: draw the particles side by side in one run instead of one after another.
         weights: factors on the terms of sites, e.g. ``{"z": 4.0}`` for a beta-VAE; other sites have 1. With weights
             other than 1 the loss is in general no bound.
+        free_bits: nats per image that the KL of a site may cost nothing, e.g. ``{"z": 7.84}``: of the KL, averaged over
+            the batch, the part above counts, and the term is minus the larger of the two. Each particle, and each
+            of several devices, has its own batch. Still a lower bound.
         kl_weight: a further factor on the terms of all latent sites, and on penalties. Given as a 0-d tensor it can be
             changed during training (``kl_weight.fill_(0.5)``) where nothing waits for the device: a warm-up, see
             :func:`~pyro_avae.training.fit`.
@@ -92,6 +95,7 @@ class AVAE_ELBO(TensorELBO):
         max_plate_nesting: int | float = 1,
         vectorize_particles: bool = False,
         weights: Mapping[str, float] | None = None,
+        free_bits: Mapping[str, float] | None = None,
         kl_weight: float | Tensor = 1.0,
         with_entropy: bool = False,
         penalties: Mapping[str, Penalty] | None = None,
@@ -107,7 +111,11 @@ class AVAE_ELBO(TensorELBO):
             penalties=penalties,
             retain_graph=retain_graph,
         )
+        for site, bits in (free_bits or {}).items():
+            if isinstance(bits, bool) or not isinstance(bits, int | float) or not 0 <= bits < math.inf:
+                raise InputError(f"free_bits: expected finite numbers of at least 0, got {bits!r} for site {site!r}")
         self.weights = dict(weights or {})
+        self.free_bits = dict(free_bits or {})
         self.kl_weight = kl_weight
         self.with_entropy = with_entropy
 
@@ -122,9 +130,10 @@ class AVAE_ELBO(TensorELBO):
             _accumulate(sites, penalties)
             if self.with_entropy:
                 _accumulate(entropy, _auxiliary_entropies(guide_trace))
-        unknown = self.weights.keys() - sites.keys()
-        if unknown:
-            raise InputError(f"weights: no term {sorted(unknown)} in this bound, its terms are {sorted(sites)}")
+        for option, named in (("weights", self.weights), ("free_bits", self.free_bits)):
+            unknown = named.keys() - sites.keys()
+            if unknown:
+                raise InputError(f"{option}: no term {sorted(unknown)} in this bound, its terms are {sorted(sites)}")
         if self.num_particles > 1:
             sites = {name: term / self.num_particles for name, term in sites.items()}
             entropy = {name: term / self.num_particles for name, term in entropy.items()}
@@ -138,7 +147,10 @@ class AVAE_ELBO(TensorELBO):
                 terms[name] = _log_prob(site)
             else:
                 analytic = _analytic_is_unbiased(name, modelled, drawn)
-                terms[name] = _weighted(_minus_kl(drawn[name], site, analytic=analytic), self.kl_weight)
+                term = _minus_kl(drawn[name], site, analytic=analytic)
+                if name in self.free_bits:
+                    term = term.clamp(max=-self.free_bits[name] * _rows(drawn[name]))
+                terms[name] = _weighted(term, self.kl_weight)
         for name, site in scored(guide_trace).items():
             # A site of the guide alone (the base noise of a flow, a pyro.factor): its density counts, as in stock Pyro.
             if name not in modelled:
@@ -176,6 +188,11 @@ def _minus_kl(guide_site: Any, model_site: Any, *, analytic: bool) -> Tensor:
         if kl is not None:
             return -_sum(scale_and_mask(kl, guide_site["scale"], guide_site["mask"]))
     return _log_prob(model_site) - _log_prob(guide_site)
+
+
+def _rows(site: Any) -> Any:
+    """How many images a site's term sums over, each as often as it is scaled."""
+    return site["fn"].batch_shape.numel() * site["scale"]
 
 
 def _check_same_scale(guide_site: Any, model_site: Any) -> None:

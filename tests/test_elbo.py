@@ -213,3 +213,40 @@ def test_the_number_of_plates_can_be_found_out():
 def test_no_particles_are_refused(number):
     with pytest.raises(InputError, match=rf"\Anum_particles: expected an integer of at least 1, got {number!r}\Z"):
         AVAE_ELBO(num_particles=number)
+
+
+def free_bits_pair():
+    torch.manual_seed(0)
+    model = VAE(nn.Linear(2, 5).double(), latent_dim=2)
+    return model, AmortizedGuide(LinearEncoder(5, 2).double()), torch.randn(6, 5, dtype=F64)
+
+
+def test_free_bits_cost_nothing_below_their_number():
+    """Minus the larger of the batch's KL and 6 times the free bits, with the gradient of the one that counts."""
+    model, guide, x = free_bits_pair()
+    kl = -AVAE_ELBO().terms(model, guide, x)["z"]
+    per_image = float(kl.detach()) / 6
+    parameters = list(guide.parameters())
+    expected = torch.autograd.grad(kl, parameters)
+    for bits, free in ((per_image * 0.99, False), (per_image * 1.01, True)):
+        term = AVAE_ELBO(free_bits={"z": bits}).terms(model, guide, x)["z"]
+        assert float(-term.detach()) == pytest.approx(6 * bits if free else 6 * per_image, rel=1e-12)
+        found = torch.autograd.grad(-term, parameters, allow_unused=True)
+        for one, other in zip(found, expected, strict=True):
+            assert (one is None or one.abs().max() == 0) if free else torch.allclose(one, other)
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_free_bits_of_particles(vectorize):
+    """The KL is analytic, so particles have the same."""
+    model, guide, x = free_bits_pair()
+    elbo = AVAE_ELBO(free_bits={"z": 50.0}, num_particles=3, vectorize_particles=vectorize)
+    assert float(elbo.terms(model, guide, x)["z"].detach()) == pytest.approx(-300.0)
+
+
+def test_free_bits_of_what_is_not_there_are_refused():
+    model, guide, x = free_bits_pair()
+    with pytest.raises(InputError, match="free_bits: no term"):
+        AVAE_ELBO(free_bits={"w": 1.0})(model, guide)(x)
+    with pytest.raises(InputError, match="free_bits: expected finite numbers"):
+        AVAE_ELBO(free_bits={"z": -1.0})
