@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyro_avae.experiments.methods import METHODS
+from pyro_avae.experiments.parts import MODELS
 from pyro_avae.runs.settings import Settings
 
 __all__ = ["DATASET_DEFAULTS", "settings_for"]
@@ -35,4 +36,5 @@ def settings_for(given: Mapping[str, Any], *, inherited: Mapping[str, Any] | Non
     given = {**(inherited or {}), **given}
     chosen = Settings(**given)
     method = METHODS[chosen.method].defaults if chosen.method in METHODS else {}
-    return Settings(**{**DATASET_DEFAULTS.get(chosen.dataset, {}), **method, **given})
+    model = {"likelihood": MODELS[chosen.model].likelihood} if chosen.model in MODELS else {}
+    return Settings(**{**model, **DATASET_DEFAULTS.get(chosen.dataset, {}), **method, **given})

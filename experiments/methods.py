@@ -11,7 +11,7 @@ from pyro_avae.consistency import CR_ELBO
 from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError, shown_value
 from pyro_avae.experiments.couplings import smooth_coupling
-from pyro_avae.experiments.parts import TRANSFORMATIONS, dynamics, encoder, look_up, observation
+from pyro_avae.experiments.parts import MODELS, TRANSFORMATIONS, dynamics, encoder, look_up, target_parts
 from pyro_avae.guides import AmortizedGuide, AVAEGuide, SelfSupervisedGuide
 from pyro_avae.iwae import IWAE_ELBO
 from pyro_avae.models import VAE, ExtendedVAE, SelfSupervisedVAE
@@ -29,8 +29,7 @@ __all__ = ["METHODS", "Method", "build", "builder_of"]
 
 def plain_target(settings: Settings) -> VAE:
     """p(x|z) p(z)."""
-    decoder, likelihood = observation(settings)
-    return VAE(decoder, latent_dim=settings.latent_dim, likelihood=likelihood)
+    return VAE(**target_parts(settings))
 
 
 def avae_target(settings: Settings) -> ExtendedVAE:
@@ -93,7 +92,7 @@ def bound(settings: Settings) -> AVAE_ELBO:
     """The bound, every term with weight 1."""
     if settings.beta != 1:
         raise InputError(f"beta: expected 1, this method weights no term, got {settings.beta}; use beta-vae")
-    return AVAE_ELBO(**_particles(settings))
+    return AVAE_ELBO(**_free_bits(settings), **_particles(settings))
 
 
 def importance_bound(settings: Settings) -> IWAE_ELBO:
@@ -107,6 +106,7 @@ def consistent_bound(settings: Settings) -> CR_ELBO:
         transformation=look_up(TRANSFORMATIONS, settings.transformation, setting="transformation")(settings),
         weight=settings.consistency_weight,
         weights={} if settings.beta == 1 else {Z: settings.beta},
+        **_free_bits(settings),
         **_particles(settings),
     )
 
@@ -118,9 +118,13 @@ def weighted_bound(*branches: str) -> Callable[[Settings], AVAE_ELBO]:
         further = [z_aux for branch in branches for _, z_aux in aux_sites(settings.num_views, branch)]
         weights = {Z: settings.beta, **dict.fromkeys(further, settings.consistency_weight)}
         other = {site: weight for site, weight in weights.items() if weight != 1}
-        return AVAE_ELBO(weights=other, **_particles(settings))
+        return AVAE_ELBO(weights=other, **_free_bits(settings), **_particles(settings))
 
     return make
+
+
+def _free_bits(settings: Settings) -> dict[str, Any]:
+    return {"free_bits": {Z: settings.free_bits} if settings.free_bits else None}
 
 
 def _particles(settings: Settings) -> dict[str, Any]:
@@ -133,8 +137,7 @@ def _penalties(settings: Settings) -> dict[str, Penalty]:
 
 
 def _extended(settings: Settings, *, rho: Any, target: Any = ExtendedVAE) -> Any:
-    decoder, likelihood = observation(settings)
-    return target(decoder, latent_dim=settings.latent_dim, rho=rho, likelihood=likelihood, num_views=settings.num_views)
+    return target(**target_parts(settings), rho=rho, num_views=settings.num_views)
 
 
 def _guide(settings: Settings, model: nn.Module, *, guide: Any = AVAEGuide, **parts: Any) -> Any:
@@ -149,6 +152,8 @@ def _guide(settings: Settings, model: nn.Module, *, guide: Any = AVAEGuide, **pa
 
 
 def _decoder_view(settings: Settings) -> View:
+    if settings.view == "mean" and not look_up(MODELS, settings.model, setting="model").has_mean:
+        raise InputError(f"view: expected sample with --model {settings.model}, whose p(x|z) has no mean, got mean")
     return look_up(VIEWS, settings.view, setting="view")(gradient=cast(Gradient | None, settings.gradient))
 
 
@@ -195,7 +200,7 @@ METHODS: Mapping[str, Method] = {
         plain_guide,
         importance_bound,
         {"num_particles": 50},
-        unused=(*_PLAIN, "input_noise", "beta", "kl_warmup"),
+        unused=(*_PLAIN, "input_noise", "beta", "kl_warmup", "free_bits"),
     ),
     "beta-vae": Method(
         plain_target, plain_guide, weighted_bound(), {"beta": 4.0}, unused=(*_PLAIN, "input_noise", *_WEIGHTED)
@@ -225,7 +230,18 @@ METHODS: Mapping[str, Method] = {
         weighted_bound(AUX),
         # No pass on real data updates the running statistics here: those that came with the run are used.
         {"auxiliary_statistics": "running"},
-        unused=(*_NEARBY, *_CHANGED, *_WEIGHTED, "beta", "input_noise", "limit", "kl_warmup", "jacobian_l1", *_MOVED),
+        unused=(
+            *_NEARBY,
+            *_CHANGED,
+            *_WEIGHTED,
+            "beta",
+            "free_bits",
+            "input_noise",
+            "limit",
+            "kl_warmup",
+            "jacobian_l1",
+            *_MOVED,
+        ),
         needs_data=False,
     ),
     "se": Method(se_target, se_guide, weighted_bound(SMOOTH), unused=(*_DECODED, *_CHANGED, *_WEIGHTED)),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,18 @@ from pyro_avae.errors import InputError, shown_value
 from pyro_avae.guides import ConvEncoder, Hamiltonian, MLPEncoder
 from pyro_avae.guides.amortized import Dynamics
 from pyro_avae.guides.hamiltonian import Tempering
-from pyro_avae.models import VAE, ConvDecoder, Gaussian, MLPDecoder, bernoulli, categorical, continuous_bernoulli
+from pyro_avae.models import (
+    VAE,
+    ConvDecoder,
+    FlowPrior,
+    Gaussian,
+    LogisticMixture,
+    LossyDecoder,
+    MLPDecoder,
+    bernoulli,
+    categorical,
+    continuous_bernoulli,
+)
 from pyro_avae.models.categorical_pixels import LEVELS
 from pyro_avae.models.observation import Likelihood
 from pyro_avae.runs.settings import Settings
@@ -22,13 +33,16 @@ __all__ = [
     "ARCHITECTURES",
     "GUIDES",
     "LIKELIHOODS",
+    "MODELS",
+    "PRIORS",
     "TRANSFORMATIONS",
     "Architecture",
     "LikelihoodPart",
+    "ModelPart",
     "dynamics",
     "encoder",
     "look_up",
-    "observation",
+    "target_parts",
 ]
 
 Activation = Callable[[Tensor], Tensor] | None
@@ -57,10 +71,10 @@ class LikelihoodPart:
 
 @dataclass(frozen=True)
 class Architecture:
-    """An encoder and a decoder made of settings; the decoder is told what the likelihood asks of it."""
+    """An encoder and a decoder made of settings; the decoder is told the shape of what it makes, and its output."""
 
     encoder: Callable[[Settings], nn.Module]
-    decoder: Callable[[Settings, LikelihoodPart], nn.Module]
+    decoder: Callable[[Settings, tuple[int, int, int], Activation], nn.Module]
 
 
 LIKELIHOODS: Mapping[str, LikelihoodPart] = {
@@ -69,6 +83,51 @@ LIKELIHOODS: Mapping[str, LikelihoodPart] = {
     "bernoulli": LikelihoodPart(lambda s: bernoulli, None),
     "continuous-bernoulli": LikelihoodPart(lambda s: continuous_bernoulli, None),
     "categorical": LikelihoodPart(lambda s: categorical, None, LEVELS),
+    "logistic-mixture": LikelihoodPart(lambda s: LogisticMixture(), None, LogisticMixture().outputs),
+}
+
+
+@dataclass(frozen=True)
+class ModelPart:
+    """How a decoder is made of settings, what the likelihood asks of it, and the likelihood.
+
+    Attributes:
+        decoder: makes the decoder.
+        has_mean: whether p(x|z) has a mean in closed form.
+        likelihood: the likelihood by default, where the data set asks for none.
+    """
+
+    decoder: Callable[[Settings, LikelihoodPart, Likelihood], nn.Module]
+    has_mean: bool = True
+    likelihood: str = "gaussian"
+
+
+#: Channels between the lossy decoder's trunk and its pixels.
+_FEATURES = 4
+
+MODELS: Mapping[str, ModelPart] = {
+    "vae": ModelPart(
+        lambda s, part, likelihood: _architecture(s).decoder(s, part.decoded_shape(s), part.output),
+    ),
+    "lossy": ModelPart(
+        lambda s, part, likelihood: LossyDecoder(
+            _architecture(s).decoder(s, (_FEATURES, *s.image_shape[1:]), None),
+            s.image_shape,
+            likelihood=likelihood,
+            features=_FEATURES,
+            kernels=[cast(tuple[int, int], s.window)],
+            outputs=part.outputs,
+            output=part.output,
+        ),
+        has_mean=False,
+        likelihood="logistic-mixture",
+    ),
+}
+
+#: What turns N(0, I) into the prior of z; None for nothing.
+PRIORS: Mapping[str, Callable[[Settings], FlowPrior | None]] = {
+    "gaussian": lambda s: None,
+    "flow": lambda s: FlowPrior(s.latent_dim, steps=s.flow_steps, hidden=[s.flow_hidden]),
 }
 
 #: Changes of images that leave what they show; binary pixels stay binary.
@@ -82,8 +141,8 @@ TRANSFORMATIONS: Mapping[str, Callable[[Settings], Transformation]] = {
 ARCHITECTURES: Mapping[str, Architecture] = {
     "mlp": Architecture(
         encoder=lambda s: MLPEncoder(s.image_shape, s.latent_dim, hidden=s.hidden, normalization=s.normalization),
-        decoder=lambda s, part: MLPDecoder(
-            s.latent_dim, part.decoded_shape(s), hidden=s.hidden, normalization=s.normalization, output=part.output
+        decoder=lambda s, shape, output: MLPDecoder(
+            s.latent_dim, shape, hidden=s.hidden, normalization=s.normalization, output=output
         ),
     ),
     "conv": Architecture(
@@ -94,12 +153,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             normalization=s.normalization,
         ),
         # Half the encoder's channels, from the smallest map up.
-        decoder=lambda s, part: ConvDecoder(
+        decoder=lambda s, shape, output: ConvDecoder(
             s.latent_dim,
-            part.decoded_shape(s),
+            shape,
             channels=stage_channels(s.image_shape, first=max(1, s.channels // 2))[::-1],
             normalization=s.normalization,
-            output=part.output,
+            output=output,
         ),
     ),
 }
@@ -125,10 +184,12 @@ def dynamics(settings: Settings, model: VAE) -> Dynamics | None:
         raise InputError(
             f"coupling: expected factorised with --guide {settings.guide}, got {settings.coupling}; no Gaussian z there"
         )
-    if made is not None and settings.beta != 1:
-        raise InputError(
-            f"beta: expected 1 with --guide {settings.guide}, got {settings.beta}; the KL of z has no term there"
-        )
+    for name, plain in (("beta", 1), ("free_bits", 0)):
+        if made is not None and getattr(settings, name) != plain:
+            raise InputError(
+                f"{name}: expected {plain} with --guide {settings.guide}, got {getattr(settings, name)}; the KL of z"
+                " has no term there"
+            )
     return made
 
 
@@ -146,10 +207,21 @@ def look_up(table: Mapping[str, Part], name: str, *, setting: str) -> Part:
 def observation(settings: Settings) -> tuple[nn.Module, Likelihood]:
     """The decoder and the likelihood of the settings."""
     part = look_up(LIKELIHOODS, settings.likelihood, setting="likelihood")
-    architecture = look_up(ARCHITECTURES, settings.architecture, setting="architecture")
-    return architecture.decoder(settings, part), part.make(settings)
+    likelihood = part.make(settings)
+    return look_up(MODELS, settings.model, setting="model").decoder(settings, part, likelihood), likelihood
+
+
+def target_parts(settings: Settings) -> dict[str, Any]:
+    """What every target takes: decoder, likelihood, number of latents and prior."""
+    decoder, likelihood = observation(settings)
+    prior = look_up(PRIORS, settings.prior, setting="prior")(settings)
+    return {"decoder": decoder, "likelihood": likelihood, "latent_dim": settings.latent_dim, "prior": prior}
 
 
 def encoder(settings: Settings) -> nn.Module:
     """The encoder of the settings."""
-    return look_up(ARCHITECTURES, settings.architecture, setting="architecture").encoder(settings)
+    return _architecture(settings).encoder(settings)
+
+
+def _architecture(settings: Settings) -> Architecture:
+    return look_up(ARCHITECTURES, settings.architecture, setting="architecture")

@@ -17,7 +17,7 @@ from pyro_avae.experiments import several_devices
 from pyro_avae.experiments.defaults import DATASET_DEFAULTS, settings_for
 from pyro_avae.experiments.methods import METHODS, builder_of
 from pyro_avae.experiments.options import add_setting, option, reader
-from pyro_avae.experiments.parts import ARCHITECTURES, LIKELIHOODS
+from pyro_avae.experiments.parts import ARCHITECTURES, LIKELIHOODS, MODELS, PRIORS
 from pyro_avae.experiments.unused import WatchedSettings, refuse_unread, refuse_unused
 from pyro_avae.experiments.warm_start import copy_trained, inherited
 from pyro_avae.paths import shown, user_path
@@ -52,6 +52,8 @@ _HELP = {
     "dataset": f"{', '.join(DATASETS)}, folder:PATH",
     "likelihood": f"{', '.join(LIKELIHOODS)}; bernoulli is for pixels that are 0 or 1, categorical for 256 levels",
     "architecture": ", ".join(ARCHITECTURES),
+    "model": f"{', '.join(MODELS)}; lossy: each pixel given z and a window of those before it",
+    "prior": f"of z: {', '.join(PRIORS)}; flow: N(0, I) through an autoregressive flow",
 }
 
 

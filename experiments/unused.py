@@ -35,6 +35,9 @@ _NEEDS: Mapping[str, _Need] = {
     "hidden": _Need(lambda s: s.architecture == "mlp", "--architecture mlp"),
     "channels": _Need(lambda s: s.architecture == "conv", "--architecture conv"),
     "auxiliary_statistics": _Need(lambda s: s.normalization == "batch", "--normalization batch"),
+    "window": _Need(lambda s: s.model == "lossy", "--model lossy"),
+    "flow_steps": _Need(lambda s: s.prior == "flow", "--prior flow"),
+    "flow_hidden": _Need(lambda s: s.prior == "flow", "--prior flow"),
     "obs_variance": _Need(lambda s: s.likelihood.startswith("gaussian"), "a Gaussian --likelihood"),
 }
 

@@ -23,10 +23,15 @@ _INHERITED = (
     "hidden",
     "channels",
     "normalization",
+    "model",
+    "window",
+    "prior",
+    "flow_steps",
+    "flow_hidden",
 )
 
 #: The trained parts, as checkpoints name them.
-_PARTS = ("model.observation", "guide.encoder")
+_PARTS = ("model.observation", "guide.encoder", "model.flow")
 
 
 def inherited(run: str | Path) -> dict[str, Any]:
@@ -40,7 +45,7 @@ def inherited(run: str | Path) -> dict[str, Any]:
 
 
 def copy_trained(run: str | Path, triple: Triple) -> None:
-    """Put the decoder, the likelihood and the encoder of a trained run into a new pair; its other parts stay new.
+    """Put the decoder, the likelihood, the prior and the encoder of a trained run into a new pair; the rest stays new.
 
     Raises:
         InputError: no run there, no intact checkpoint, or networks of other shapes.
@@ -51,8 +56,10 @@ def copy_trained(run: str | Path, triple: Triple) -> None:
         raise InputError(f"--from: {shown(folder.path)}: expected a trained run, found no intact checkpoint")
     model, guide, _ = triple
     try:
-        modules = getattr(model, "observation", None), getattr(guide, "encoder", None)
+        modules = getattr(model, "observation", None), getattr(guide, "encoder", None), getattr(model, "flow", None)
         for part, module in zip(_PARTS, modules, strict=True):
+            if module is None and part == "model.flow":
+                continue  # N(0, I) has nothing to copy
             if module is None:
                 raise InputError(f"{part}: the new pair has none; a method of one's own loads what it wants itself")
             load_module(module, checkpoint.tensors, part)

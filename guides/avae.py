@@ -15,7 +15,7 @@ from pyro_avae.joint import JOINTS, FactorisedJoint, Joint
 from pyro_avae.parameters import register_parameters
 from pyro_avae.sites import PLATE, aux_sites
 from pyro_avae.statistics import Statistics, statistics_layers, untouched_statistics
-from pyro_avae.views import VIEWS, Gradient, View
+from pyro_avae.views import VIEWS, DecoderSample, Gradient, View
 
 __all__ = ["AVAEGuide", "ExtendedTarget"]
 
@@ -126,6 +126,12 @@ class AVAEGuide(AmortizedGuide):
     def model(self) -> ExtendedTarget:
         """The target whose decoder makes the views."""
         return self._target[0]
+
+    @property
+    def sequential(self) -> bool:
+        """Whether a view is drawn from the model one pixel after another; such a step is not traced."""
+        decoded = any(isinstance(view, DecoderSample) for view in self.views.values())
+        return decoded and bool(getattr(self.model, "sequential", False))
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the program on the data ``x`` ``(B, *event)`` and return z."""

@@ -249,8 +249,17 @@ class _OthersAtRest(Messenger):
         if msg["is_observed"] or msg["done"] or msg["name"] == Z or _is_plate(msg):
             return
         fn: Any = msg["fn"]
-        msg["value"] = fn.mean  # any value would do: it only has to be where the others are
+        msg["value"] = _at_rest(fn)
         msg["done"] = True
+
+
+def _at_rest(fn: Any) -> Tensor:
+    """Any value would do: it only has to be where the others are."""
+    try:
+        mean: Tensor = fn.mean
+    except NotImplementedError:
+        return torch.zeros(fn.shape())
+    return mean
 
 
 def _logit(p: float) -> float:

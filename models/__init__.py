@@ -4,7 +4,10 @@ from pyro_avae.models.categorical_pixels import CategoricalPixels, categorical
 from pyro_avae.models.conv_decoder import ConvDecoder
 from pyro_avae.models.decoders import MLPDecoder
 from pyro_avae.models.extended import ExtendedVAE
+from pyro_avae.models.flow_prior import FlowPrior
 from pyro_avae.models.likelihoods import Gaussian, bernoulli, continuous_bernoulli
+from pyro_avae.models.logistic_mixture import DiscretizedLogisticMixture, LogisticMixture
+from pyro_avae.models.lossy import LossyDecoder
 from pyro_avae.models.ppca import PPCA
 from pyro_avae.models.self_supervised import SelfSupervisedVAE
 from pyro_avae.models.vae import VAE
@@ -14,8 +17,12 @@ __all__ = [
     "VAE",
     "CategoricalPixels",
     "ConvDecoder",
+    "DiscretizedLogisticMixture",
     "ExtendedVAE",
+    "FlowPrior",
     "Gaussian",
+    "LogisticMixture",
+    "LossyDecoder",
     "MLPDecoder",
     "SelfSupervisedVAE",
     "bernoulli",

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import pyro
 from torch import Tensor, nn
 
-from pyro_avae.coupling import Coupling, RhoLike, as_coupling
+from pyro_avae.coupling import Coupling, PushedCoupling, RhoLike, as_coupling
 from pyro_avae.errors import InputError
+from pyro_avae.models.flow_prior import FlowPrior
 from pyro_avae.models.observation import Likelihood
 from pyro_avae.models.vae import VAE
 from pyro_avae.parameters import register_parameters
@@ -42,6 +43,8 @@ class ExtendedVAE(VAE):
         obs_variance: see :class:`~pyro_avae.models.VAE`.
         num_views: how many links the chain z -> x_aux -> z_aux -> x_aux_2 -> ... of each branch has; the guide reads
             it.
+        prior: see :class:`~pyro_avae.models.VAE`. Given a flow, couplings act in its base, which leaves the prior
+            invariant: see :class:`~pyro_avae.coupling.PushedCoupling`.
 
     Raises:
         InputError: as :class:`~pyro_avae.models.VAE`; a ``rho`` that is not allowed; ``num_views`` below 1; branches
@@ -66,8 +69,9 @@ class ExtendedVAE(VAE):
         likelihood: Likelihood | None = None,
         obs_variance: float | None = None,
         num_views: int = 1,
+        prior: FlowPrior | None = None,
     ) -> None:
-        super().__init__(decoder, latent_dim=latent_dim, likelihood=likelihood, obs_variance=obs_variance)
+        super().__init__(decoder, latent_dim=latent_dim, likelihood=likelihood, obs_variance=obs_variance, prior=prior)
         if isinstance(num_views, bool) or not isinstance(num_views, int) or num_views < 1:
             raise InputError(f"num_views: expected an integer of at least 1, got {num_views!r}")
         self.num_views = num_views
@@ -75,13 +79,21 @@ class ExtendedVAE(VAE):
         if not rhos or not all(isinstance(name, str) and name.isidentifier() for name in rhos):
             raise InputError(f"rho: expected at least one branch, its name an identifier, got {list(rhos)}")
         self.branches = tuple(rhos)
-        self.coupling, *further = (as_coupling(value, latent_dim=latent_dim) for value in rhos.values())
+        self.coupling, *further = (self._coupling(value) for value in rhos.values())
         for name, coupling in zip(self.branches[1:], further, strict=True):
             self.add_module(f"coupling_{name}", coupling)
         scales = {name: coupling.prior_scale for name, coupling in self.couplings.items()}
         if len(set(scales.values())) > 1:
             raise InputError(f"rho: expected couplings that keep one prior of z, got priors of scale {scales}")
         self.prior_scale = self.coupling.prior_scale
+
+    def _coupling(self, rho: RhoLike) -> Coupling:
+        coupling = as_coupling(rho, latent_dim=self.latent_dim)
+        if self.flow is None:
+            return coupling
+        if coupling.prior_scale != 1:
+            raise InputError(f"rho: {type(coupling).__name__} sets another prior of z than the flow's; leave one out")
+        return PushedCoupling(coupling, self.flow)
 
     @property
     def couplings(self) -> dict[str, Coupling]:

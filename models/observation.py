@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyro_avae.batching import apply_batched
 from pyro_avae.errors import InputError
+from pyro_avae.models.autoregressive import Autoregressive, AutoregressiveDecoder
 from pyro_avae.swapping import swapped_tensors
 
 __all__ = ["Likelihood", "Observation"]
@@ -23,7 +24,8 @@ class Observation(nn.Module):
     :meth:`held_constant` needs to know nothing of what is inside.
 
     Args:
-        decoder: maps ``(B, L)`` to the likelihood's parameters, a tensor or a tuple of tensors ``(B, ...)``.
+        decoder: maps ``(B, L)`` to the likelihood's parameters, a tensor or a tuple of tensors ``(B, ...)``; or an
+            autoregressive decoder, called as ``decoder(z, x)``, which has ``sample(z)`` and ``event_shape``.
         likelihood: maps the decoder's output to a distribution over ``(B, *event)``; a module if it has parameters.
 
     Raises:
@@ -37,10 +39,17 @@ class Observation(nn.Module):
         if not callable(likelihood):
             raise InputError(f"likelihood: expected a function of the decoder's output, got {likelihood!r}")
         self.decoder = decoder
-        self.likelihood = likelihood
+        self.likelihood: Likelihood
+        if any(part is likelihood for part in decoder.modules()):
+            # The decoder samples with it: registered there, not a second time here.
+            self.__dict__["likelihood"] = likelihood
+        else:
+            self.likelihood = likelihood
 
     def forward(self, z: Tensor) -> TorchDistribution:
         """Return p(x|z) for ``z`` ``(..., L)``: batch shape ``(...)``, event shape ``(*event)``."""
+        if isinstance(self.decoder, AutoregressiveDecoder):
+            return Autoregressive(self.decoder, self.likelihood, z)
         out = apply_batched(self.decoder, z, event_dim=1)
         distribution = self.likelihood(out)
         if not isinstance(distribution, TorchDistributionMixin):
@@ -57,6 +66,8 @@ class Observation(nn.Module):
 
     def held_constant(self, z: Tensor) -> TorchDistribution:
         r"""Return :math:`p_\theta(x|z)` with :math:`\theta` held constant: gradients run to z alone."""
+        if isinstance(self.decoder, AutoregressiveDecoder):
+            return Autoregressive(self.decoder, self.likelihood, z, constant=True)
         with swapped_tensors(self.modules(), Tensor.detach):
             distribution: TorchDistribution = self(z)
         return distribution

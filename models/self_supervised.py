@@ -45,6 +45,8 @@ class SelfSupervisedVAE(ExtendedVAE):
     def __init__(self, decoder: nn.Module, **options: Any) -> None:
         super().__init__(decoder, **options)
         self.observation.requires_grad_(False)
+        if self.flow is not None:
+            self.flow.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
         """As ``nn.Module``'s, but the observation model stays in eval mode: it is not what is trained."""

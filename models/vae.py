@@ -8,6 +8,8 @@ from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
+from pyro_avae.models.autoregressive import Autoregressive, AutoregressiveDecoder
+from pyro_avae.models.flow_prior import FlowPrior
 from pyro_avae.models.likelihoods import Gaussian
 from pyro_avae.models.observation import Likelihood, Observation
 from pyro_avae.parameters import register_parameters
@@ -31,6 +33,7 @@ class VAE(nn.Module):
         likelihood: turns the decoder's output into a Pyro distribution; any function or module. By default
             :math:`\mathcal N(\mathrm{out}, \nu I)`, see :class:`~pyro_avae.models.Gaussian`.
         obs_variance: :math:`\nu` of the default likelihood, 0.5 if not given (the authors' code).
+        prior: what turns N(0, I) into p(z), such as :class:`~pyro_avae.models.FlowPrior`; nothing by default.
 
     Raises:
         InputError: both ``likelihood`` and ``obs_variance`` given, ``latent_dim`` below 1, or, when run, data that do
@@ -49,6 +52,7 @@ class VAE(nn.Module):
         latent_dim: int,
         likelihood: Likelihood | None = None,
         obs_variance: float | None = None,
+        prior: FlowPrior | None = None,
     ) -> None:
         super().__init__()
         if isinstance(latent_dim, bool) or not isinstance(latent_dim, int) or latent_dim < 1:
@@ -60,6 +64,9 @@ class VAE(nn.Module):
         self.latent_dim = latent_dim
         self.prior_scale = 1.0
         self.observation = Observation(decoder, likelihood)
+        if prior is not None and prior.latent_dim != latent_dim:
+            raise InputError(f"prior: expected one of latent_dim={latent_dim}, got one of {prior.latent_dim}")
+        self.flow = prior
 
     @property
     def decoder(self) -> nn.Module:
@@ -87,14 +94,21 @@ class VAE(nn.Module):
         pyro.sample(X, likelihood, obs=x)
         return z
 
+    @property
+    def sequential(self) -> bool:
+        """Whether a sample of p(x|z) is drawn one pixel after another."""
+        return isinstance(self.decoder, AutoregressiveDecoder)
+
     def prior(self, like: Tensor) -> TorchDistribution:
         """p(z) with event shape ``(L,)``, in the dtype (if floating) and on the device of ``like``.
 
-        N(0, I), or N(0, s^2 I) with s the ``prior_scale`` that the coupling of an extended target asks for.
+        N(0, I), or N(0, s^2 I) with s the ``prior_scale`` that the coupling of an extended target asks for; pushed
+        through the flow where there is one.
         """
         dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
         zeros = like.new_zeros(self.latent_dim, dtype=dtype)
-        return dist.Normal(zeros, torch.full_like(zeros, self.prior_scale)).to_event(1)
+        base = dist.Normal(zeros, torch.full_like(zeros, self.prior_scale)).to_event(1)
+        return base if self.flow is None else self.flow(base)
 
     def observe(self, z: Tensor) -> TorchDistribution:
         """p(x|z) for ``z`` ``(..., L)``, with batch shape ``(...)`` and event shape ``(*event)``."""
@@ -106,12 +120,20 @@ class VAE(nn.Module):
         return self.observation.held_constant(z)
 
     def decode(self, z: Tensor) -> Tensor:
-        """The mean of p(x|z), ``(..., *event)``.
+        """The mean of p(x|z), ``(..., *event)``; of an autoregressive decoder a sample, as its mean has no closed form.
 
         Raises:
             InputError: the likelihood has no mean.
         """
-        return distribution_mean(self.observe(z), what="decode")
+        distribution = self.observe(z)
+        if isinstance(distribution, Autoregressive):
+            return distribution.sample()
+        return distribution_mean(distribution, what="decode")
+
+    def conditional_mean(self, z: Tensor, x: Tensor) -> Tensor:
+        r""":math:`\mathbb E[x_i | z, x_{<i}]` for every pixel, of an autoregressive decoder; of any other the mean."""
+        distribution = self.observe(z)
+        return distribution.conditional_mean(x) if isinstance(distribution, Autoregressive) else self.decode(z)
 
     def sample(self, num_samples: int, *, noise: bool = False) -> Tensor:
         """Draw z from the prior and return the means of p(x|z), or with ``noise`` samples of it, ``(n, *event)``."""

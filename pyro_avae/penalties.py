@@ -34,7 +34,8 @@ class JacobianL1:
     g the mean of p(x|z), output function included, z the guide's noisy sample, held constant: the penalty has no
     gradient to the guide. Sums of squares would not see a rotation of the latents, sums of absolute values do. One
     forward-mode product for each latent dimension, all in one batch: the decoder runs on L times as many rows. Layers
-    that normalise over the batch use their running statistics in it, as g is a function of one z.
+    that normalise over the batch use their running statistics in it, as g is a function of one z. Of an autoregressive
+    decoder, whose mean has no closed form, g is :math:`\mathbb E[x_p | z, x_{<p}]` at the data.
 
     Args:
         gamma: the weight, at least 0.
@@ -64,7 +65,7 @@ class JacobianL1:
 
     def __call__(self, model: Any, guide_trace: Trace, /) -> Tensor:
         """The penalty at the guide's sample."""
-        decode = getattr(model, "decode", None)
+        decode = _given_data(model, guide_trace) or getattr(model, "decode", None)
         if decode is None:
             raise InputError(
                 f"jacobian_l1: expected a model with decode, the mean of p(x|z), got {type(model).__name__}"
@@ -76,6 +77,21 @@ class JacobianL1:
         parts = [model] if isinstance(model, nn.Module) else []
         with untouched_statistics(parts, use="running"):
             return self.gamma * jacobian_l1(decode, z)
+
+
+def _given_data(model: Any, guide_trace: Trace) -> Callable[[Tensor], Tensor] | None:
+    """Of a model that draws one pixel after another: z to the means of all pixels, each given those before it."""
+    if not getattr(model, "sequential", False):
+        return None
+    arguments: Any = guide_trace.nodes["_INPUT"]["args"]
+    x: Tensor = arguments[0]
+
+    def means(z: Tensor) -> Tensor:
+        # As often as z repeats the batch: particles, then directions.
+        found: Tensor = model.conditional_mean(z, x.repeat(len(z) // len(x), *[1] * (x.dim() - 1)))
+        return found
+
+    return means
 
 
 def jacobian_l1(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:

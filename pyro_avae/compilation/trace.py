@@ -11,7 +11,7 @@ import torch
 from pyro.poutine.runtime import apply_stack
 from torch import Tensor, fx
 from torch._decomp import get_decompositions
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_avae.compilation.base_noise import BaseNoise, NoiseSource, NoiseSpec
@@ -19,7 +19,12 @@ from pyro_avae.compilation.graph_passes import drop_unchanged_buffers, functiona
 from pyro_avae.compilation.program import Outputs, Program
 from pyro_avae.errors import InputError
 
-__all__ = ["TracedProgram", "noise_of", "run_with_noise", "trace_program"]
+__all__ = ["TracedProgram", "being_traced", "noise_of", "run_with_noise", "trace_program"]
+
+
+def being_traced() -> bool:
+    """Whether what runs now is being written down, for what would make too long a graph."""
+    return get_proxy_mode() is not None
 
 
 def noise_of(program: Program, args: Sequence[Any]) -> list[NoiseSpec]:

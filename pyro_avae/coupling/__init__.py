@@ -8,6 +8,7 @@ from pyro_avae.coupling.matrix import MatrixRho
 from pyro_avae.coupling.natural import NaturalRho
 from pyro_avae.coupling.optimum import optimal_rho
 from pyro_avae.coupling.pairwise import PairwisePrior
+from pyro_avae.coupling.pushed import PushedCoupling
 
 __all__ = [
     "RHO_WORDS",
@@ -17,6 +18,7 @@ __all__ = [
     "MatrixRho",
     "NaturalRho",
     "PairwisePrior",
+    "PushedCoupling",
     "RhoLike",
     "as_coupling",
     "optimal_rho",

@@ -105,6 +105,11 @@ def robustness_margin(
         if count < 1:
             raise InputError(f"{name}: expected at least 1, got {count}")
     check_images("robustness_margin", x, batch_size)
+    if getattr(model, "sequential", False):
+        raise InputError(
+            f"{type(model).__name__}: a decoder of one pixel after another; the margin needs the derivative of what is"
+            " decoded, which a sample has not"
+        )
     search = _Search(model, guide, r, steps, restarts, num_samples)
     x = x.to(device_of(guide, model))
     with frozen(model, guide), isolated(seed):

@@ -111,6 +111,18 @@ class Settings:
         "of z and the worst case's encoding: factorised, optimal, pairwise",
     )
     gamma: float = _setting(1.0, _POSITIVE, "strength of the pairwise coupling")
+    model: str = _setting(
+        "vae",
+        Text("a model's name"),
+        "vae: pixels independent given z; lossy: each pixel given z and a window of those before it",
+    )
+    window: tuple[int, ...] = _setting(
+        (7, 4), IntegerList(Integer(0, 1000), 2, 2), "of the lossy model: width and rows of what it sees above a pixel"
+    )
+    prior: str = _setting("gaussian", Text("a prior's name"), "of z: gaussian, N(0, I); flow, an autoregressive flow")
+    flow_steps: int = _setting(4, Integer(1, 1000), "of the prior flow")
+    flow_hidden: int = _setting(640, _WIDTH, "hidden units of each step of the prior flow")
+    free_bits: float = _setting(0.0, _NOT_NEGATIVE, "nats per image that KL(q(z|x) || p(z)) may cost nothing")
     architecture: str = _setting("mlp", Text("an architecture's name"), "kind of encoder and decoder")
     hidden: tuple[int, ...] = _setting(
         (200, 200, 200, 200), IntegerList(_WIDTH, 0, 100), "widths of the hidden layers of the architecture mlp"

@@ -96,7 +96,9 @@ class Trainer:
         )
         for number, member in enumerate(self.members):
             member.state = TrainingState(member.model, member.guide, self.svi.optimizer_state(number), self.device)
-        self.compiled = plan.to_compile
+        # Views drawn one pixel after another cannot be traced.
+        sequential = any(getattr(guide, "sequential", False) for _, guide in pairs)
+        self.compiled = plan.to_compile and not (sequential and plan.compile is None)
         self.compile_seconds = 0.0
         self.step = self.first = self.saved = 0
         self.seconds = 0.0
