@@ -74,7 +74,7 @@ PRESETS: Mapping[str, Preset] = {
                 "hidden": (400, 400),
                 "latent_dim": 32,
                 "batch_size": 100,
-                "steps": 15_000,
+                "steps": 10_000,
             },
         },
         evaluation_by_experiment={"density": {"num_importance_samples": 1000, "likelihood_images": 500}},

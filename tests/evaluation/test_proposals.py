@@ -88,6 +88,23 @@ def test_steps_of_no_size_leave_the_weights_of_the_encoder():
     torch.testing.assert_close(weights, log_weights(model, still, x, 50), rtol=1e-12, atol=1e-12)
 
 
+def test_at_constant_energy_the_weights_are_those_of_the_encoder():
+    """The flow keeps p(x, z) N(rho) up to the square of its step: a fourth of the error at half of the step."""
+    model = ppca()
+    x = torch.randn(3, D, dtype=F64)
+
+    def error(size, steps):
+        still, moved = guides(model, widen=1.3, tempering="none", step_size=size, steps=steps)
+        found = []
+        for guide in (still, moved):
+            torch.manual_seed(1)
+            found.append(log_weights(model, guide, x, 50))
+        return float((found[0] - found[1]).abs().mean())
+
+    assert error(0.04, 10) < 0.02
+    assert 3 < error(0.04, 10) / error(0.02, 20) < 5
+
+
 def test_the_weights_are_those_that_training_takes_the_bound_of():
     """In expectation: log-mean-exp of S weights is the importance-weighted bound of S particles."""
     model = ppca()
