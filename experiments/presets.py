@@ -77,7 +77,7 @@ PRESETS: Mapping[str, Preset] = {
                 "steps": 10_000,
             },
         },
-        evaluation_by_experiment={"density": {"num_importance_samples": 1000, "likelihood_images": 500}},
+        evaluation_by_experiment={"density": {"num_importance_samples": 1000, "likelihood_images": 1000}},
         relative_steps={"se": 0.5, "se-avae": 0.5},
     ),
     # The paper's steps; learning rate and batch of the authors' code; convolutions (docs/reproduction.md).
