@@ -18,6 +18,7 @@ DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     # Pixels that are 0 or 1.
     "binarized-mnist": {"likelihood": "bernoulli"},
     "caltech-silhouettes": {"likelihood": "bernoulli"},
+    "omniglot": {"likelihood": "bernoulli"},
     "celeba": {"architecture": "conv", "steps": 25_000, "lr": 5e-4},
 }
 

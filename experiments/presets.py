@@ -20,6 +20,7 @@ class Preset:
         samples: that the Fréchet distance is measured with.
         inception: whether to measure it in Inception's features where its weights are at hand.
         by_experiment: settings that differ for an experiment.
+        evaluation_by_experiment: options of the evaluation that differ for an experiment.
         relative_steps: of a method, where it trains another number of steps than the others.
     """
 
@@ -31,12 +32,17 @@ class Preset:
     samples: int = 10_000
     inception: bool = False
     by_experiment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    evaluation_by_experiment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     relative_steps: Mapping[str, float] = field(default_factory=dict)
 
     def settings_for(self, experiment: str) -> dict[str, Any]:
         """The settings of an experiment's runs."""
         limit = {} if self.limit is None else {"limit": self.limit}
         return {**self.settings, **limit, **self.by_experiment.get(experiment, {})}
+
+    def evaluation_for(self, experiment: str) -> dict[str, Any]:
+        """The options of the evaluation of an experiment's runs."""
+        return {**self.evaluation, **self.evaluation_by_experiment.get(experiment, {})}
 
     def steps_for(self, method: str, steps: int) -> int:
         """The steps of a method where the others train ``steps``."""
@@ -61,7 +67,17 @@ PRESETS: Mapping[str, Preset] = {
         seeds=1,
         evaluation={"limit": 1000, "steps": 40, "restarts": 2},
         samples=5000,
-        by_experiment={"celeba": {"channels": 8, "steps": 4000}},
+        by_experiment={
+            "celeba": {"channels": 8, "steps": 4000},
+            "density": {
+                "architecture": "mlp",
+                "hidden": (400, 400),
+                "latent_dim": 32,
+                "batch_size": 100,
+                "steps": 10_000,
+            },
+        },
+        evaluation_by_experiment={"density": {"num_importance_samples": 1000, "likelihood_images": 1000}},
         relative_steps={"se": 0.5, "se-avae": 0.5},
     ),
     # The paper's steps; learning rate and batch of the authors' code; convolutions (docs/reproduction.md).
@@ -69,6 +85,8 @@ PRESETS: Mapping[str, Preset] = {
         settings={"architecture": "conv", "steps": 102_000, "lr": 1e-4, "batch_size": 64},
         seeds=3,
         evaluation={"limit": None, "steps": 40, "restarts": 4},
+        by_experiment={"density": {"steps": 500_000, "lr": 5e-4, "batch_size": 100}},
+        evaluation_by_experiment={"density": {"num_importance_samples": 1000, "likelihood_images": 10_000}},
         inception=True,
     ),
 }

@@ -13,6 +13,7 @@ from pyro_avae.devices import as_device, default_device
 from pyro_avae.errors import InputError, shown_value
 from pyro_avae.evaluation import ATTACKS
 from pyro_avae.evaluation.settings import EvaluationSettings
+from pyro_avae.experiments.density import DensityReproduction
 from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.paper_experiments import EXPERIMENTS
 from pyro_avae.experiments.presets import PRESETS
@@ -27,6 +28,9 @@ from pyro_avae.runs.settings import setting_infos
 __all__ = ["add_arguments", "reproduce", "run"]
 
 _RADIUS = Number("a number in [0, 1]", lambda v: 0 <= v <= 1)
+
+#: What measures an experiment, where it is not attacked.
+_KINDS: Mapping[str, type[Reproduction]] = {"density": DensityReproduction}
 
 # What evaluate() has by default; written out, so that an evaluation says how it was made.
 _EVALUATION = {"attack": "pgd", "num_importance_samples": 256}
@@ -191,14 +195,14 @@ def _reproduction(
     settings = {**size.settings_for(name), **experiment.settings, "dataset": images, "data_root": root}
     evaluation = {
         **_EVALUATION,
-        **size.evaluation,
+        **size.evaluation_for(name),
         "epsilons": tuple(experiment.epsilons if epsilons is None else epsilons),
         "attack": attack,
         **({} if test_images is None else {"limit": test_images}),
     }
     _check(evaluation)
     count = size.seeds if seeds is None else seeds
-    return Reproduction(
+    return _KINDS.get(name, Reproduction)(
         name=name,
         experiment=experiment,
         dataset=images,

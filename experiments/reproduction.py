@@ -22,6 +22,7 @@ from pyro_avae.experiments.results_figures import write_figures
 from pyro_avae.experiments.results_tables import explained, tables
 from pyro_avae.experiments.row_runs import RowRun, row_run
 from pyro_avae.experiments.rows import Row
+from pyro_avae.report import ExtraTable
 from pyro_avae.runs.files import write_atomically, write_json
 
 __all__ = ["Reproduction"]
@@ -151,7 +152,11 @@ class Reproduction:
             yield f"training {run.settings.steps} steps"
             run.train(self.data, device=self.device, progress=show_training)
         yield "evaluating"
-        run.evaluate(self.data, self.features, device=self.device, progress=stages)
+        self.measure(run, stages)
+
+    def measure(self, run: RowRun, progress: Progress | None) -> None:
+        """Measure a trained run, and write its ``evaluation.json``."""
+        run.evaluate(self.data, self.features, device=self.device, progress=progress)
 
     @property
     def report(self) -> Path:
@@ -163,10 +168,18 @@ class Reproduction:
         document = self.document()
         self.out.mkdir(parents=True, exist_ok=True)
         write_json(self.out / "results.json", document)
-        page = markdown(f"{self.name}, preset {self.preset_name}", explained(document), tables(document))
+        page = markdown(f"{self.name}, preset {self.preset_name}", *self.page(document))
         write_atomically(self.out / "table.md", page.encode())
         write_figures(document, self.out)
         return document
+
+    def page(self, document: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[ExtraTable]]:
+        """Paragraphs and tables of ``table.md``."""
+        return explained(document), tables(document)
+
+    def results(self) -> list[dict[str, Any]]:
+        """The rows of ``results.json``."""
+        return results_rows(self.experiment, self.dataset, self.runs)
 
     def document(self) -> dict[str, Any]:
         """The content of ``results.json``."""
@@ -174,7 +187,7 @@ class Reproduction:
             "experiment": self.name,
             "dataset": self.dataset,
             "preset": self.preset_name,
-            "rows": results_rows(self.experiment, self.dataset, self.runs),
+            "rows": self.results(),
             "failed": self.failed,
             "evaluation": {name: list(v) if isinstance(v, tuple) else v for name, v in self.evaluation.items()},
             "versions": versions(),

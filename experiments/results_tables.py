@@ -16,6 +16,7 @@ __all__ = [
     "comparison",
     "explained",
     "members",
+    "number",
     "place",
     "tables",
     "variant_name",
@@ -109,7 +110,7 @@ def variant_table(document: Document, group: str) -> ExtraTable | None:
         [
             variant_name(row, group),
             *_accuracies(row, columns),
-            *(_number(row["ours"][key], n) for _, key, n in measures),
+            *(number(row["ours"][key], n) for _, key, n in measures),
         ]
         for row in rows
     ]
@@ -172,13 +173,13 @@ def _published(row: Row, columns: Sequence[tuple[str, str]]) -> list[str]:
 def _ours(row: Row, columns: Sequence[tuple[str, str]]) -> list[str]:
     ours = row["ours"]
     name = row["label"] if row["paper"] is None else f"{row['label']}, ours"
-    time = _number(ours["time"], 2)
+    time = number(ours["time"], 2)
     return [
         name,
         *_accuracies(row, columns),
         time if time == _MISSING else f"×{time}",
-        _number(ours[NLL], 1),
-        *(_number(ours[key], digits) for _, key, digits in _MEASURES),
+        number(ours[NLL], 1),
+        *(number(ours[key], digits) for _, key, digits in _MEASURES),
         str(ours["steps"]),
         str(len(ours["seeds"])),
     ]
@@ -186,7 +187,7 @@ def _ours(row: Row, columns: Sequence[tuple[str, str]]) -> list[str]:
 
 def _accuracies(row: Row, columns: Sequence[tuple[str, str]], kind: str = "accuracy") -> list[str]:
     measured = row["ours"].get(kind, {})
-    return [_number(measured.get(task, {}).get(radius), 1, scale=100.0) for task, radius in columns]
+    return [number(measured.get(task, {}).get(radius), 1, scale=100.0) for task, radius in columns]
 
 
 def explained(document: Document) -> list[str]:
@@ -216,7 +217,7 @@ def _spread(rows: Sequence[Row]) -> str:
     return "± one standard error over seeds." if several else "One seed."
 
 
-def _number(measured: Mapping[str, Any] | None, digits: int, *, scale: float = 1.0) -> str:
+def number(measured: Mapping[str, Any] | None, digits: int, *, scale: float = 1.0) -> str:
     """``mean ± standard error``."""
     if measured is None:
         return _MISSING

@@ -21,7 +21,7 @@ from pyro_avae.experiments.train import train_run
 from pyro_avae.paths import shown
 from pyro_avae.runs.checkpoints import newest_checkpoint
 from pyro_avae.runs.files import read_json
-from pyro_avae.runs.loading import load_run
+from pyro_avae.runs.loading import LoadedRun, load_run
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings
 from pyro_avae.runs.stored_probes import StoredProbes
@@ -119,6 +119,10 @@ class RowRun:
         x, _ = data.test.fixed_batch(torch.arange(min(measured["num_test_images"], len(data.test), 1000)))
         measured["reencoding_error"] = reencoding_error(model, guide, x)
         measured["fid"] = _distance(model, data, features, samples=self.samples, seed=seed)
+        self.record(loaded, measured)
+
+    def record(self, loaded: LoadedRun, measured: Mapping[str, Any]) -> None:
+        """Write what was measured as its ``evaluation.json``."""
         write_evaluation(self.folder, loaded, {**measured, _MADE_WITH: self._made_with()})
 
     def _made_with(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pyro_avae.auxiliary import auxiliary
 from pyro_avae.batching import apply_batched
 from pyro_avae.errors import InputError
 from pyro_avae.parameters import register_parameters
+from pyro_avae.proposal import Proposal, drawn_from
 from pyro_avae.sites import NOISY, PLATE, Z
 
 __all__ = ["AmortizedGuide", "Dynamics"]
@@ -22,6 +23,10 @@ class Dynamics(Protocol):
 
     def __call__(self, x: Tensor, posterior: TorchDistribution, plate: Any, /) -> Tensor:
         """The guide's sites up to z, inside the plate; ``posterior`` is where they begin."""
+        ...
+
+    def proposal(self, x: Tensor, posterior: TorchDistribution, /) -> Proposal:
+        """Draws of z as the sites make them, for importance sampling."""
         ...
 
 
@@ -79,6 +84,13 @@ class AmortizedGuide(nn.Module):
         with plate:
             z: Tensor = pyro.sample(Z, posterior)
         return z
+
+    def proposal(self, x: Tensor) -> Proposal:
+        """What importance sampling draws z from, ``x (B, *event)``: q(z|x), moved on where there are dynamics."""
+        posterior = self.posterior(x)
+        if self.dynamics is not None:
+            return self.dynamics.proposal(x, posterior)
+        return drawn_from(posterior)
 
     def noisy(self, x: Tensor) -> Tensor:
         """What training encodes: x, or inside the plate, with ``input_noise``, a draw of the site ``x_noisy``."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import pyro
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
 from pyro_avae.parameters import register_parameters
+from pyro_avae.proposal import Proposal
 from pyro_avae.sites import Z
 from pyro_avae.statistics import untouched_statistics
 
@@ -75,7 +77,8 @@ class Hamiltonian(nn.Module):
     through :math:`\nabla U`: a step runs the decoder 2K further times, forward and backward. Passes for U update no
     running statistics.
 
-    ``encode`` and ``posterior`` of the guide are those of q(z|x), where the dynamics begin.
+    ``encode`` and ``posterior`` of the guide are those of q(z|x), where the dynamics begin; importance sampling draws
+    from :meth:`proposal`.
 
     Args:
         model: the target, a Pyro model that is a module. Used, not registered.
@@ -193,6 +196,27 @@ class Hamiltonian(nn.Module):
             pyro.factor(END, -standard.log_prob(momentum), has_rsample=True)
             moved: Tensor = pyro.sample(Z, dist.Delta(z, event_dim=1))
         return moved
+
+    def proposal(self, x: Tensor, posterior: TorchDistribution) -> Proposal:
+        r"""Draws of :math:`z_K`, as the sites make them.
+
+        The cost of a draw is :math:`\log q(z_0|x) + \log \mathcal N(\gamma; 0, I) - \log \mathcal N(\rho_K; 0, I)`: the
+        flow keeps the volume, and whatever its steps the weights are unbiased for p(x). They are held constant; a draw
+        takes 2K passes of the decoder, forward and backward.
+
+        Args:
+            x: ``(B, *event)``.
+            posterior: where z begins.
+        """
+        return partial(self._propose, x, posterior)
+
+    def _propose(self, x: Tensor, posterior: TorchDistribution, num_samples: int) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            start = posterior.sample((num_samples,))
+            standard = dist.Normal(torch.zeros_like(start), 1.0).to_event(1)
+            first = standard.sample()
+            z, last = self.move(x, start, first)
+            return z, posterior.log_prob(start) + standard.log_prob(first) - standard.log_prob(last)
 
     def move(self, x: Tensor, z: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor]:
         r"""From z and a standard momentum :math:`\gamma` to :math:`z_K` and :math:`\rho_K`."""

@@ -10,6 +10,7 @@ from pyro_avae.data.color import color_data
 from pyro_avae.data.digits import load_digits
 from pyro_avae.data.folder import load_folder
 from pyro_avae.data.mnist import FASHION_MNIST, MNIST, load_mnist
+from pyro_avae.data.omniglot import load_omniglot
 from pyro_avae.data.silhouettes import load_silhouettes
 from pyro_avae.data.split import ImageData
 from pyro_avae.data.static_mnist import load_static_mnist
@@ -27,6 +28,7 @@ DATASETS: dict[str, Callable[[Path | None, int | None], ImageData]] = {
     "fashion-mnist": lambda root, limit: load_mnist(FASHION_MNIST, root),
     "binarized-mnist": lambda root, limit: load_static_mnist(root),
     "caltech-silhouettes": lambda root, limit: load_silhouettes(root),
+    "omniglot": lambda root, limit: load_omniglot(root),
     "celeba": lambda root, limit: load_celeba(root, limit=limit),
 }
 """Name to loader: a function of the data root (None: the per-user cache) and of the limit (None: none), on the CPU.

@@ -1,6 +1,5 @@
 """The silhouettes of Caltech-101."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pyro_avae.data.order import number_hash, shuffled
 from pyro_avae.data.split import ImageData, Split
 from pyro_avae.errors import InputError
 from pyro_avae.paths import is_regular_file, shown
@@ -26,7 +26,8 @@ def load_silhouettes(root: Path | None) -> ImageData:
     ``root/Caltech101Silhouettes/caltech101_silhouettes_28_split1.mat`` with its training and test images where it is
     there (its validation images are in neither split); else ``caltech101_silhouettes_28.mat``, all 8,671 images, of
     which those are tested whose number, written in decimal, has a SHA-256 of 0 modulo 4. **That split is ours**:
-    likelihoods on it are not those of the published one.
+    likelihoods on it are not those of the published one. Both files hold one class after the other: the images of each
+    split are shuffled here, the same everywhere (:func:`~pyro_avae.data.order.shuffled`).
 
     Args:
         root: the data root.
@@ -63,7 +64,7 @@ def load_silhouettes(root: Path | None) -> ImageData:
 
 
 def _is_tested(number: int) -> bool:
-    return int.from_bytes(hashlib.sha256(str(number).encode()).digest(), "big") % _TEST_PART == 0
+    return int.from_bytes(number_hash(number), "big") % _TEST_PART == 0
 
 
 def _split(images: NDArray[np.uint8], labels: NDArray[Any]) -> Split:
@@ -74,4 +75,5 @@ def _split(images: NDArray[np.uint8], labels: NDArray[Any]) -> Split:
         raise ValueError(f"labels of shape {labels.shape}")
     # Columns come first in the file, and the object is its 0.
     upright = (1 - images.reshape(-1, _SIZE, _SIZE).transpose(0, 2, 1))[:, None] * np.uint8(255)
-    return Split(torch.from_numpy(np.ascontiguousarray(upright)), {"class": torch.from_numpy(labels - 1)})
+    order = shuffled(len(images))
+    return Split(torch.from_numpy(np.ascontiguousarray(upright[order])), {"class": torch.from_numpy(labels[order] - 1)})

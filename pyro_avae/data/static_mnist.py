@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_avae.data.order import shuffled
 from pyro_avae.data.split import ImageData, Split
 from pyro_avae.errors import InputError
 from pyro_avae.paths import is_regular_file, shown
@@ -23,7 +24,9 @@ def load_static_mnist(root: Path | None) -> ImageData:
     """The fixed binarisation of MNIST: 50,000 training and 10,000 test images, 1x28x28, 0 or 255, without labels.
 
     ``root/MNIST_static/binarized_mnist_{train,test}.amat``, plain or with ``.gz``: text, an image of 784 numbers 0 or
-    1 a line. The 10,000 images of ``binarized_mnist_valid`` are in neither split.
+    1 a line. The 10,000 images of ``binarized_mnist_valid`` are in neither split. The file of test images holds one
+    digit after the other: they are shuffled here, the same everywhere (:func:`~pyro_avae.data.order.shuffled`), so that
+    the first of them are of all digits.
 
     Args:
         root: the data root.
@@ -36,8 +39,8 @@ def load_static_mnist(root: Path | None) -> ImageData:
     """
     if root is None:
         raise InputError(f"{_NAME}: expected a data root with {_FOLDER}/{_FILES['train']}; it is not downloaded")
-    train, test = (Split(_read(root / _FOLDER / name), {}) for name in _FILES.values())
-    return ImageData(_NAME, train, test, {})
+    train, test = (_read(root / _FOLDER / name) for name in _FILES.values())
+    return ImageData(_NAME, Split(train, {}), Split(test[torch.from_numpy(shuffled(len(test)))], {}), {})
 
 
 def _read(path: Path) -> Tensor:

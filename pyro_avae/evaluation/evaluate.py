@@ -14,7 +14,7 @@ from pyro_avae.evaluation.pair import Guide, Model, device_of
 from pyro_avae.evaluation.probe import FitProbe, fit_probe
 from pyro_avae.evaluation.quality import information, likelihood, reconstruction_and_bound
 from pyro_avae.evaluation.representation import REPRESENTATIONS
-from pyro_avae.evaluation.settings import EvaluationSettings, Progress
+from pyro_avae.evaluation.settings import LIKELIHOOD_IMAGES, EvaluationSettings, Progress
 from pyro_avae.evaluation.tasks import measure_tasks
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def evaluate(
     limit: int | None = None,
     batch_size: int | None = None,
     num_importance_samples: int = 256,
+    likelihood_images: int = LIKELIHOOD_IMAGES,
     seed: int = 0,
     fit: FitProbe = fit_probe,
     progress: Progress | None = None,
@@ -67,7 +68,8 @@ def evaluate(
         tasks: names of the tasks to evaluate; by default all.
         limit: use only the first ``limit`` test images; AutoAttack takes 1,000 where there is no limit.
         batch_size: images at a time; by default 500 on a CPU and 2,000 elsewhere.
-        num_importance_samples: S of the importance-weighted log-likelihood, on the first 500 test images.
+        num_importance_samples: S of the importance-weighted log-likelihood.
+        likelihood_images: how many of the first test images that is estimated on.
         seed: seed of every random number used here.
         fit: what fits a probe to the training set; :class:`~pyro_avae.runs.StoredProbes` remembers those it fitted.
         progress: called with ``(stage, done, total)``.
@@ -85,7 +87,8 @@ def evaluate(
 
         ``tasks_skipped`` says why a task was left out. ``mse`` is per pixel on [0, 1], ``mse_255`` the same on 0-255,
         ``sse`` the sum over pixels per image on [0, 1], all of the posterior mean's reconstruction. ``bound`` holds
-        each term and their ``total``, ``log_likelihood`` its importance-weighted estimate: means per image, in nats.
+        each term and their ``total``, ``log_likelihood`` its importance-weighted estimate: means per image, in nats,
+        with ``log_likelihood_standard_error`` over images and the estimate of each, ``log_likelihood_by_image``.
         ``psis_khat`` says whether the latter can be trusted. ``mutual_information`` of image and latent, on the first
         images, in nats, with what it can be at most; ``active_units`` counts latents whose mean moves. A number that is
         not finite is None.
@@ -119,6 +122,7 @@ def evaluate(
         limit=limit,
         batch_size=images_at_a_time(device_of(guide, model)) if batch_size is None else batch_size,
         num_importance_samples=num_importance_samples,
+        likelihood_images=likelihood_images,
         seed=seed,
         progress=progress,
         fit=fit,

@@ -1,6 +1,7 @@
 r"""Importance-weighted log-likelihood, and whether its weights can be trusted.
 
-With :math:`z_s \sim q(z|x)` and :math:`w_s = p(x, z_s) / q(z_s|x)`,
+With :math:`z_s \sim q(z|x)` and :math:`w_s = p(x, z_s) / q(z_s|x)`, or what else the guide proposes
+(:class:`~pyro_avae.proposal.Proposal`) with :math:`\mathbb E w_s = p(x)`,
 
 .. math:: \log p(x) \ge \mathbb E \log \tfrac1S \sum_{s=1}^S w_s
 
@@ -10,7 +11,6 @@ is no density, so its weights would say nothing about log p(x).
 """
 
 import math
-from typing import Any
 
 import torch
 from pyro.distributions import Normal
@@ -19,6 +19,7 @@ from torch import Tensor
 from pyro_avae.errors import InputError
 from pyro_avae.evaluation.arviz_compat import pareto_k
 from pyro_avae.evaluation.pair import Guide, Model
+from pyro_avae.proposal import Proposal, proposal_of
 
 __all__ = ["MIN_PSIS_SAMPLES", "log_likelihood", "log_weights", "psis_khat"]
 
@@ -36,6 +37,9 @@ _CONSTANT_SPREAD = 1e-3
 
 def log_weights(model: Model, guide: Guide, x: Tensor, num_samples: int) -> Tensor:
     """``log p(x, z_s) − log q(z_s|x)`` in nats, ``(S, B)``, for S independent draws from q(z|x).
+
+    Of a guide with a ``proposal`` z_s is what it draws, and its cost stands for log q: after
+    :class:`~pyro_avae.guides.Hamiltonian` dynamics these are the weights of the extended space, momenta included.
 
     Decoding goes in chunks over samples and images, so that memory does not grow with S. Draws come from torch's global
     generator, as Pyro's do.
@@ -62,20 +66,20 @@ def log_weights(model: Model, guide: Guide, x: Tensor, num_samples: int) -> Tens
     with torch.no_grad():
         columns = []
         for part in x.split(images):
-            posterior = guide.posterior(part)
+            proposal = proposal_of(guide, part)
             chunks = [
-                _log_weights(model, posterior, part, min(samples, num_samples - s))
+                _log_weights(model, proposal, part, min(samples, num_samples - s))
                 for s in range(0, num_samples, samples)
             ]
             columns.append(torch.cat(chunks))
     return torch.cat(columns, dim=1)
 
 
-def _log_weights(model: Model, posterior: Any, x: Tensor, num_samples: int) -> Tensor:
+def _log_weights(model: Model, proposal: Proposal, x: Tensor, num_samples: int) -> Tensor:
     """One chunk of :func:`log_weights`."""
-    z = posterior.sample((num_samples,))
+    z, cost = proposal(num_samples)
     prior = model.prior(z) if hasattr(model, "prior") else Normal(torch.zeros_like(z), 1.0).to_event(1)
-    weights: Tensor = model.observe(z).log_prob(x) + prior.log_prob(z) - posterior.log_prob(z)
+    weights: Tensor = model.observe(z).log_prob(x) + prior.log_prob(z) - cost
     return weights
 
 

@@ -33,7 +33,10 @@ class Model(_Module, Protocol):
 
 
 class Guide(_Module, Protocol):
-    """An approximation q(z|x)."""
+    """An approximation q(z|x); where it has ``proposal(x)`` too, importance sampling draws from that.
+
+    See :class:`~pyro_avae.proposal.Proposal`.
+    """
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``x (B, *event)`` to the mean ``(B, L)`` and the scale, ``(B, L)`` or a Cholesky factor ``(B, L, L)``."""

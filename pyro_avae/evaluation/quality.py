@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,10 +21,7 @@ from pyro_avae.randomness import isolated
 if TYPE_CHECKING:
     from pyro_avae.data import Split
 
-__all__ = ["INFORMATION_IMAGES", "LIKELIHOOD_IMAGES", "information", "likelihood", "reconstruction_and_bound"]
-
-#: The importance-weighted log-likelihood is estimated on this many of the first test images.
-LIKELIHOOD_IMAGES = 500
+__all__ = ["INFORMATION_IMAGES", "information", "likelihood", "reconstruction_and_bound"]
 
 #: The mutual information is that of this many of the first test images, and at most the logarithm of it.
 INFORMATION_IMAGES = 1000
@@ -66,7 +64,7 @@ def information(guide: Guide, model: Model, test: Split, settings: EvaluationSet
 
 def likelihood(model: Model, guide: Guide, test: Split, settings: EvaluationSettings) -> dict[str, Any]:
     """Importance-weighted log-likelihood and PSIS k̂ on the first test images."""
-    device, total = device_of(guide, model), settings.count(test, LIKELIHOOD_IMAGES)
+    device, total = device_of(guide, model), settings.count(test, settings.likelihood_images)
     report = settings.stage("likelihood")
     estimates: list[Tensor] = []
     khats: list[Tensor] = []
@@ -82,6 +80,8 @@ def likelihood(model: Model, guide: Guide, test: Split, settings: EvaluationSett
     values, khat = torch.cat(estimates), torch.cat(khats)
     return {
         "log_likelihood": plain_number(values.mean()),
+        "log_likelihood_standard_error": plain_number(values.std() / math.sqrt(total)),
+        "log_likelihood_by_image": [plain_number(round(float(value), 3)) for value in values],
         "psis_khat": {
             "median": plain_number(khat.median()),
             "max": plain_number(khat.max()),

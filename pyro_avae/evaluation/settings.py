@@ -18,7 +18,10 @@ from pyro_avae.evaluation.representation import REPRESENTATIONS
 if TYPE_CHECKING:
     from pyro_avae.data import ImageData, Split
 
-__all__ = ["ATTACKS", "EvaluationSettings", "Progress"]
+__all__ = ["ATTACKS", "LIKELIHOOD_IMAGES", "EvaluationSettings", "Progress"]
+
+#: The importance-weighted log-likelihood is estimated on this many of the first test images, if not told otherwise.
+LIKELIHOOD_IMAGES = 500
 
 #: ``(stage, images done, images in all)``, called as the evaluation goes.
 Progress = Callable[[str, int, int], None]
@@ -54,6 +57,7 @@ class EvaluationSettings:
     seed: int
     progress: Progress | None
     fit: FitProbe = fit_probe
+    likelihood_images: int = LIKELIHOOD_IMAGES
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epsilons", check_epsilons(self.epsilons))
@@ -67,6 +71,8 @@ class EvaluationSettings:
                 raise InputError(f"{name}: expected one of {', '.join(table)}, got {value!r}")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"limit: expected at least 1 test image, got {self.limit}")
+        if self.likelihood_images < 1:
+            raise InputError(f"likelihood_images: expected at least 1, got {self.likelihood_images}")
         if self.batch_size < 1:
             raise InputError(f"batch_size: expected at least 1, got {self.batch_size}")
         if self.num_importance_samples < MIN_PSIS_SAMPLES:

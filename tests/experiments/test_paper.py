@@ -73,7 +73,7 @@ def test_the_column_mse_fits_a_gaussian_likelihood() -> None:
     assert gaussian_nll(3.0, 2, obs_variance=2.0) == pytest.approx(math.log(4 * math.pi) + 0.75)
 
 
-@pytest.mark.parametrize("name", list(EXPERIMENTS))
+@pytest.mark.parametrize("name", [name for name, experiment in EXPERIMENTS.items() if experiment.published])
 def test_every_published_row_is_one_of_ours(name: str) -> None:
     experiment = EXPERIMENTS[name]
     assert set(experiment.published) <= {row.name for row in experiment.rows}
@@ -116,7 +116,7 @@ def test_sweep_and_ablation_are_complete(tmp_path) -> None:
 
 def test_full_is_the_paper_s_and_more_than_one_seed() -> None:
     full = PRESETS["full"]
-    for name in EXPERIMENTS:
+    for name in ("color-mnist", "celeba"):
         settings = full.settings_for(name)
         assert (settings["steps"], settings["lr"], settings["batch_size"]) == (102_000, 1e-4, 64)
     assert full.seeds >= 3
@@ -146,12 +146,13 @@ def test_cpu_s_attacked_rows_train_half_the_steps_unless_all_are_to_train_the_sa
 @pytest.mark.parametrize("preset", list(PRESETS))
 @pytest.mark.parametrize("name", list(EXPERIMENTS))
 def test_presets_are_settings(preset: str, name: str, tmp_path) -> None:
-    for row in EXPERIMENTS[name].rows:
-        settings = {**PRESETS[preset].settings_for(name), **EXPERIMENTS[name].settings, "dataset": name}
+    experiment = EXPERIMENTS[name]
+    for row in experiment.rows:
+        settings = {**PRESETS[preset].settings_for(name), **experiment.settings, "dataset": experiment.datasets[0]}
         made = row_run(row, 1, out=tmp_path, settings=settings, evaluation={}, samples=2)
         assert made.settings.seed == 1
         assert made.folder.path == tmp_path / row.name / "seed-1"
-        assert made.settings.image_shape == ((3, 64, 64) if name == "celeba" else (3, 28, 28))
+        assert made.settings.image_shape == experiment.settings.get("image_shape", (3, 28, 28))
         for key, value in settings.items():
             if key not in (*METHODS[row.method].unused, *row.overrides):
                 assert getattr(made.settings, key) == value, key
