@@ -10,6 +10,7 @@ from pyro_avae.data.color import color_data
 from pyro_avae.data.digits import load_digits
 from pyro_avae.data.folder import load_folder
 from pyro_avae.data.mnist import FASHION_MNIST, MNIST, load_mnist
+from pyro_avae.data.mutated import mutated_data
 from pyro_avae.data.omniglot import load_omniglot
 from pyro_avae.data.silhouettes import load_silhouettes
 from pyro_avae.data.split import ImageData
@@ -26,6 +27,8 @@ DATASETS: dict[str, Callable[[Path | None, int | None], ImageData]] = {
     "color-fashion-mnist": lambda root, limit: color_data(load_mnist(FASHION_MNIST, root)),
     "mnist": lambda root, limit: load_mnist(MNIST, root),
     "fashion-mnist": lambda root, limit: load_mnist(FASHION_MNIST, root),
+    "mutated-mnist": lambda root, limit: mutated_data(load_mnist(MNIST, root)),
+    "mutated-fashion-mnist": lambda root, limit: mutated_data(load_mnist(FASHION_MNIST, root)),
     "binarized-mnist": lambda root, limit: load_static_mnist(root),
     "caltech-silhouettes": lambda root, limit: load_silhouettes(root),
     "omniglot": lambda root, limit: load_omniglot(root),

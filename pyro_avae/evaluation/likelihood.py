@@ -19,6 +19,7 @@ from torch import Tensor
 from pyro_avae.errors import InputError
 from pyro_avae.evaluation.arviz_compat import pareto_k
 from pyro_avae.evaluation.pair import Guide, Model
+from pyro_avae.evaluation.width import parameters_per_value
 from pyro_avae.proposal import Proposal, proposal_of
 
 __all__ = ["MIN_PSIS_SAMPLES", "log_likelihood", "log_weights", "psis_khat"]
@@ -26,8 +27,8 @@ __all__ = ["MIN_PSIS_SAMPLES", "log_likelihood", "log_weights", "psis_khat"]
 #: Fewer weights than this leave no tail to fit a generalised Pareto distribution to (a fifth of them is the tail).
 MIN_PSIS_SAMPLES = 25
 
-# Values of x that one chunk may hold: 4 MiB of float32 on a CPU, so that it stays in the cache between the operations
-# of a log density (half the time of what does not), 64 MiB on an accelerator, enough to keep it busy.
+# Values that the likelihood of one chunk may hold: 4 MiB of float32 on a CPU, so that it stays in the cache between the
+# operations of a log density (half the time of what does not), 64 MiB on an accelerator, enough to keep it busy.
 _CHUNK_VALUES = {"cpu": 2**20}
 _CHUNK_VALUES_ELSEWHERE = 2**24
 
@@ -61,6 +62,9 @@ def log_weights(model: Model, guide: Guide, x: Tensor, num_samples: int) -> Tens
     if num_samples < 1:
         raise InputError(f"num_samples: expected at least 1 importance sample, got {num_samples}")
     values = _CHUNK_VALUES.get(x.device.type, _CHUNK_VALUES_ELSEWHERE)
+    if len(x):
+        with torch.no_grad():
+            values = max(1, values // parameters_per_value(model.observe(guide.posterior(x[:1]).mean)))
     images = max(1, min(len(x), values // max(1, x[0].numel())))
     samples = max(1, values // max(1, x[:images].numel()))
     with torch.no_grad():
