@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from pyro_avae.errors import InputError
+from pyro_avae.evaluation.stages import Stage, tracin_weights
 from pyro_avae.runs.checkpoints import (
     Checkpoint,
     check_module,
@@ -17,7 +19,7 @@ from pyro_avae.runs.checkpoints import (
 )
 from pyro_avae.runs.run_folder import RunFolder
 
-__all__ = ["kept_checkpoints", "load_kept", "remove_later"]
+__all__ = ["kept_checkpoints", "load_kept", "remove_later", "stages"]
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,19 @@ def load_kept(checkpoint: Checkpoint, model: nn.Module, guide: nn.Module) -> Non
         check_module(module, checkpoint.tensors, prefix)
     for prefix, module in parts:
         load_module(module, checkpoint.tensors, prefix)
+
+
+def stages(kept: Sequence[Checkpoint], *, num_train: int | None = None) -> list[Stage]:
+    """What :func:`~pyro_avae.evaluation.influence` takes, of kept checkpoints.
+
+    Args:
+        kept: in order of their steps.
+        num_train: images that training drew from; by default as the checkpoints say.
+    """
+    steps, lrs = [found.step for found in kept], [float(found.facts["lr"]) for found in kept]
+    count = num_train or (int(kept[0].facts["fit"]["images"]) if kept else 1)
+    weights = tracin_weights(steps, lrs, num_train=count)
+    return [Stage(found.step, weight, partial(load_kept, found)) for found, weight in zip(kept, weights, strict=True)]
 
 
 def remove_later(folder: Path, step: int) -> None:
