@@ -96,6 +96,22 @@ def test_without_noise_it_is_a_gram_matrix():
     assert float(torch.linalg.eigvalsh((matrix + matrix.T) / 2).min()) > -1e-5
 
 
+def test_self_influence_has_no_bias(exact_pair):
+    """With respect to the mean of PPCA it is |C^-1 (x - b)|^2; one squared estimate has tr(Cov)/m more."""
+    model, guide = exact_pair(6, 2)
+    model.requires_grad_(False)
+    guide.requires_grad_(False)
+    model.observation.decoder.bias.requires_grad_(True)
+    weight = model.weight.detach()
+    centred = torch.randn(6, dtype=torch.float64)
+    c = weight @ weight.T + 0.3 * torch.eye(6, dtype=torch.float64)
+    exact = float(torch.linalg.solve(c, centred).square().sum())
+    found = influence(model, guide, (model.mean.detach() + centred).expand(4000, 6), num_samples=4).self_influence
+    error = float(found.std()) / len(found) ** 0.5
+    bias = float((weight @ guide.posterior(centred[None]).scale_tril[0] / 0.3).square().sum()) / 4
+    assert abs(float(found.mean()) - exact) < 4 * error and error < bias / 10  # four Monte Carlo standard errors
+
+
 def test_weights_are_those_of_sgd():
     """Lr over n for each step since the last stage: every image is in B (t - t') / n batches, at lr / B each."""
     assert tracin_weights([50, 100, 200], [0.1, 0.1, 0.2], num_train=10) == pytest.approx([0.5, 0.5, 2.0])
@@ -258,12 +274,6 @@ def test_planted_images_come_out_on_top_and_an_image_is_its_own_strongest_propon
     model, guide, x, planted, _, kept = trained
     assert len(kept) == 10
     found = influence(model, guide, x, x[:40], elbo=AVAE_ELBO(), stages=stages(kept), num_samples=8)
-    print(
-        "AUC",
-        cleaning_auc(found.self_influence, planted),
-        planted[found.most_self_influential(15)],
-        sum(int(found.proponents(number, 1)) == number for number in range(40)),
-    )
     assert cleaning_auc(found.self_influence, planted) > 0.9
     assert planted[found.most_self_influential(10)].float().mean() > 0.8
     own = [int(found.proponents(number, 1)) == number for number in range(40)]
