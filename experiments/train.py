@@ -292,6 +292,7 @@ def train_runs(
         resume=resume,
         settings=settings,
         checkpoint_every=common.checkpoint_every,
+        keep_every=common.keep_every,
         log_every=common.log_every,
         progress=progress,
         ranks=ranks,

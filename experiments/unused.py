@@ -46,7 +46,7 @@ _NEEDS: Mapping[str, _Need] = {
 _READ_BY_TRAINING = frozenset(
     {
         *("method", "dataset", "data_root", "limit", "start_from", "seed", "steps", "batch_size", "lr", "kl_warmup"),
-        *("log_every", "checkpoint_every", "compile", "precision"),
+        *("log_every", "checkpoint_every", "keep_every", "compile", "precision"),
     }
 )
 

@@ -8,15 +8,19 @@ from pyro_avae.evaluation.autoattack import autoattack
 from pyro_avae.evaluation.ball import BALLS, L2, LINF, Ball
 from pyro_avae.evaluation.baselines import noise, one_step
 from pyro_avae.evaluation.bound import bound_terms
+from pyro_avae.evaluation.cleaning import cleaning_auc
+from pyro_avae.evaluation.count_sketch import CountSketch
 from pyro_avae.evaluation.evaluate import evaluate
 from pyro_avae.evaluation.features import Classifier, encode_split, posterior_mean
 from pyro_avae.evaluation.fid import fid, frechet_distance
 from pyro_avae.evaluation.fid_features import FEATURES, Features, classifier_features, inception_features
 from pyro_avae.evaluation.frozen import frozen
+from pyro_avae.evaluation.influence import Influence, influence
 from pyro_avae.evaluation.intervals import interquartile_interval, interquartile_mean, mean_and_standard_error
 from pyro_avae.evaluation.latent_attack import latent_attack, latent_pgd, symmetric_kl
 from pyro_avae.evaluation.likelihood import log_likelihood, log_weights, psis_khat
 from pyro_avae.evaluation.ms_ssim import ms_ssim, ms_ssim_settings
+from pyro_avae.evaluation.per_sample import PerSampleGradients
 from pyro_avae.evaluation.probe import LinearProbe, fit_probe
 from pyro_avae.evaluation.reconstruction import reconstruct, squared_error
 from pyro_avae.evaluation.representation import REPRESENTATIONS
@@ -24,6 +28,7 @@ from pyro_avae.evaluation.robustness import robust_accuracy
 from pyro_avae.evaluation.robustness_margin import robustness_margin
 from pyro_avae.evaluation.sampled import SampledClassifier
 from pyro_avae.evaluation.settings import ATTACKS
+from pyro_avae.evaluation.stages import Stage, tracin_weights
 
 __all__ = [
     "ATTACKS",
@@ -34,13 +39,18 @@ __all__ = [
     "REPRESENTATIONS",
     "Ball",
     "Classifier",
+    "CountSketch",
     "Features",
+    "Influence",
     "LinearProbe",
     "PGDResult",
+    "PerSampleGradients",
     "SampledClassifier",
+    "Stage",
     "autoattack",
     "bound_terms",
     "classifier_features",
+    "cleaning_auc",
     "encode_split",
     "evaluate",
     "fid",
@@ -48,6 +58,7 @@ __all__ = [
     "frechet_distance",
     "frozen",
     "inception_features",
+    "influence",
     "interquartile_interval",
     "interquartile_mean",
     "latent_attack",
@@ -67,4 +78,5 @@ __all__ = [
     "robustness_margin",
     "squared_error",
     "symmetric_kl",
+    "tracin_weights",
 ]

@@ -16,7 +16,17 @@ from torch import Tensor, nn
 from pyro_avae.errors import InputError
 from pyro_avae.runs.files import read_json, write_atomically, write_json
 
-__all__ = ["Checkpoint", "check_module", "load_module", "newest_checkpoint", "read_checkpoint", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "check_module",
+    "load_module",
+    "newest_checkpoint",
+    "read_checkpoint",
+    "save_checkpoint",
+    "saved_checkpoints",
+    "step_of",
+    "write_checkpoint",
+]
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +54,21 @@ class Checkpoint:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = KEPT) -> Path:
     """Write a checkpoint and remove all but the ``keep`` newest.
 
+    A run killed in between has lost nothing: what was there before is removed only afterwards.
+
+    Raises:
+        OSError: as :func:`write_checkpoint`.
+    """
+    path = write_checkpoint(folder, checkpoint)
+    _remove_old(folder, path, keep)
+    return path
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint beside those that are there.
+
     The tensors are written first; the JSON file, which has their checksum and one of its own, makes the checkpoint
-    valid. A run killed in between has lost nothing: what was there before is removed only afterwards.
+    valid.
 
     Raises:
         OSError: it cannot be written; the checkpoints there are untouched.
@@ -63,7 +86,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = KEPT) -
         **checkpoint.facts,
     }
     write_json(path, {**document, "sha256": _digest(document)})
-    _remove_old(folder, path, keep)
     return path
 
 
@@ -72,8 +94,8 @@ def newest_checkpoint(folder: Path, *, up_to: int | None = None) -> Checkpoint |
 
     ``up_to`` leaves out those of later steps.
     """
-    for path in reversed(_saved(folder)):
-        if up_to is not None and int(path.stem.removeprefix("step-")) > up_to:
+    for path in reversed(saved_checkpoints(folder)):
+        if up_to is not None and step_of(path) > up_to:
             continue
         try:
             return read_checkpoint(path)
@@ -137,9 +159,14 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -
     module.load_state_dict({name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)})
 
 
-def _saved(folder: Path) -> list[Path]:
-    """The JSON files of the checkpoints, oldest first."""
+def saved_checkpoints(folder: Path) -> list[Path]:
+    """The JSON files of the checkpoints, in order of their steps."""
     return sorted(path for path in folder.glob("step-*.json") if _NAME.fullmatch(path.name))
+
+
+def step_of(path: Path) -> int:
+    """The step that the name of a checkpoint's file tells."""
+    return int(path.stem.removeprefix("step-"))
 
 
 def _remove_old(folder: Path, newest: Path, keep: int) -> None:
@@ -147,7 +174,7 @@ def _remove_old(folder: Path, newest: Path, keep: int) -> None:
 
     Later ones are there only if they are damaged and training went back behind them: they do not count, and stay.
     """
-    saved = _saved(folder)
+    saved = saved_checkpoints(folder)
     done = saved.index(newest) + 1
     for path in saved[: max(done - keep, 0)]:
         path.unlink(missing_ok=True)

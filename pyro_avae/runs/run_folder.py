@@ -26,6 +26,7 @@ _OURS = {
     "config.json",
     ".config.json.tmp",
     "checkpoints",
+    "kept",
     "log.jsonl",
     ".log.jsonl.tmp",
     "tensorboard",
@@ -42,6 +43,7 @@ class RunFolder:
 
         RUN/config.json         the settings
         RUN/checkpoints/        the two newest
+        RUN/kept/               parameters alone, spread over the steps
         RUN/log.jsonl           {"step": 100, "loss": ..., "x": ..., "z": ..., ...}: nats, means per image
         RUN/tensorboard/        the same as curves
         RUN/evaluation.json     written by ``pyro-avae evaluate``
@@ -55,6 +57,7 @@ class RunFolder:
         self.path = user_path(path)
         self.config = self.path / "config.json"
         self.checkpoints = self.path / "checkpoints"
+        self.kept = self.path / "kept"
         self.log = self.path / "log.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.evaluation = self.path / "evaluation.json"
@@ -115,11 +118,12 @@ class RunFolder:
 
     def _clear(self, *, remove_folder: bool) -> None:
         """Remove what training wrote; a file that is not ours stays, and the folder with it."""
-        for path in (self.config, self.log, *self.checkpoints.glob("step-*.safetensors")):
+        for path in (self.config, self.log, *self.checkpoints.glob("step-*.safetensors"), *self.kept.glob("step-*")):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard, ignore_errors=True)
-        if self.checkpoints.exists():
-            self.checkpoints.rmdir()
+        for folder in (self.checkpoints, self.kept):
+            if folder.exists():
+                folder.rmdir()
         if remove_folder:
             self.path.rmdir()
 

@@ -156,6 +156,12 @@ class Settings:
     )
     log_every: int = _setting(100, Integer(1, 10**12), "steps between logged ones", defines_run=False)
     checkpoint_every: int = _setting(1000, Integer(1, 10**12), "steps between checkpoints", defines_run=False)
+    keep_every: int | None = _setting(
+        None,
+        Optional(Integer(0, 10**12)),
+        "steps between the parameters that are kept for good, 0 for none; by default ten times in a training",
+        defines_run=False,
+    )
     data_root: str | None = _setting(
         None,
         Optional(Text("a folder")),

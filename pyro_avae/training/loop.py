@@ -66,6 +66,7 @@ def fit(
     resume: bool = False,
     settings: Settings | None = None,
     checkpoint_every: int = 1000,
+    keep_every: int | None = None,
     log_every: int = 100,
     progress: bool | Reporter = False,
     callbacks: Sequence[Callable[[Row], None]] = (),
@@ -104,6 +105,8 @@ def fit(
         resume: go on with the run in ``out``.
         settings: written into ``out`` as ``config.json``, which is what :func:`pyro_avae.load` needs.
         checkpoint_every: steps between checkpoints; one is made at the end in any case. The last two are kept.
+        keep_every: steps between the parameters that stay in ``out/kept``, for
+            :func:`~pyro_avae.evaluation.influence`; by default ten times, evenly spread; 0 for none.
         log_every: steps between logged ones; the first and the last are logged in any case.
         progress: show a bar (a few lines where stderr is no terminal), or a reporter of one's own.
         callbacks: each called with every logged row.
@@ -137,6 +140,7 @@ def fit(
         precision=precision,
         compile=compile,
         checkpoint_every=checkpoint_every,
+        keep_every=keep_every,
         log_every=log_every,
     )
     (result,) = _train(
@@ -173,6 +177,7 @@ def fit_seeds(
     resume: bool = False,
     settings: Sequence[Settings] | None = None,
     checkpoint_every: int = 1000,
+    keep_every: int | None = None,
     log_every: int = 100,
     progress: bool | Reporter = False,
     ranks: Ranks | None = None,
@@ -219,6 +224,7 @@ def fit_seeds(
         precision=precision,
         compile=compile,
         checkpoint_every=checkpoint_every,
+        keep_every=keep_every,
         log_every=log_every,
     )
     return _train(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
-from pyro_avae.runs.checkpoints import Checkpoint, save_checkpoint
+from pyro_avae.runs.checkpoints import Checkpoint, save_checkpoint, write_checkpoint
 from pyro_avae.runs.run_folder import Row, RunFolder
 from pyro_avae.training.batches import EpochOrder
 from pyro_avae.training.log import TrainingLog
@@ -94,3 +94,16 @@ class Member:
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__},
         }
         save_checkpoint(self.folder.checkpoints, Checkpoint(step, self.state.tensors(), facts))
+
+    def keep(self, step: int) -> None:
+        """Write the parameters and buffers, which stay.
+
+        Raises:
+            FloatingPointError: one is not finite.
+            OSError: they cannot be written.
+        """
+        if self.folder is None:
+            return
+        self.state.check_finite()
+        facts = {"lr": self.facts["lr"], "fit": self.facts}
+        write_checkpoint(self.folder.kept, Checkpoint(step, self.state.module_tensors(), facts))

@@ -16,6 +16,10 @@ PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16}
 WORTH_COMPILING = 5000
 
 
+#: Steps whose parameters are kept for good where nothing else is asked for.
+KEPT = 10
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The numbers of a training; see :func:`~pyro_avae.training.fit`.
@@ -31,6 +35,7 @@ class Plan:
     precision: str
     compile: bool | None
     checkpoint_every: int
+    keep_every: int | None
     log_every: int
 
     def __post_init__(self) -> None:
@@ -38,6 +43,7 @@ class Plan:
             setting_infos()[name].kind.check(name, getattr(self, name))
         for name in ("checkpoint_every", "log_every"):
             setting_infos()["steps"].kind.check(name, getattr(self, name))
+        setting_infos()["keep_every"].kind.check("keep_every", self.keep_every)
         if self.precision not in PRECISIONS:
             raise InputError(f"precision: expected {' or '.join(PRECISIONS)}, got {self.precision!r}")
 
@@ -58,3 +64,9 @@ class Plan:
     def is_saved(self, step: int) -> bool:
         """Whether there is a checkpoint after it."""
         return step == self.steps or step % self.checkpoint_every == 0
+
+    def is_kept(self, step: int) -> bool:
+        """Whether the parameters after it stay: every ``keep_every``-th, or ten spread over the steps."""
+        if self.keep_every is None:
+            return KEPT * step // self.steps > KEPT * (step - 1) // self.steps
+        return self.keep_every > 0 and step % self.keep_every == 0

@@ -37,14 +37,19 @@ class TrainingState:
         self.modules = {"model": model, "guide": guide}
         self.optimizer, self.device = optimizer, device
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything, by name; references, not copies."""
+    def module_tensors(self) -> dict[str, Tensor]:
+        """The parameters and buffers, by name; references, not copies."""
         tensors = {}
         for prefix, module in self.modules.items():
             for name, tensor in module.state_dict().items():
                 if not isinstance(tensor, Tensor):
                     raise InputError(f"{prefix}: {name!r} of its state is a {type(tensor).__name__}, expected a tensor")
                 tensors[f"{prefix}.{name}"] = tensor
+        return tensors
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything, by name; references, not copies."""
+        tensors = self.module_tensors()
         tensors.update({f"{_OPTIMIZER}{name}": value for name, value in self.optimizer.tensors().items()})
         tensors[_CPU_NOISE] = torch.get_rng_state()
         if self.device.type == "cuda":

@@ -16,6 +16,7 @@ from pyro_avae.errors import InputError
 from pyro_avae.parameters import trainable
 from pyro_avae.randomness import stream_seed
 from pyro_avae.runs.checkpoints import Checkpoint
+from pyro_avae.runs.kept import remove_later
 from pyro_avae.runs.run_folder import Row, RunFolder
 from pyro_avae.training.batches import EpochOrder
 from pyro_avae.training.interrupt import Interrupted, StopRequest
@@ -116,6 +117,8 @@ class Trainer:
             self._agree()
         for member in self.members:
             member.begin_log(self.step)
+            if member.folder is not None:
+                remove_later(member.folder.kept, self.step)
 
     def compile(self, say: Callable[[str], None]) -> None:
         """Compile the step where it is to be; a program that is invalid is told as that, by Pyro's own checks."""
@@ -143,6 +146,8 @@ class Trainer:
             rows = self._rows() if logged else None
             for member, row in zip(self.members, rows or (), strict=False):
                 member.write(row)
+            if self.plan.is_kept(done):
+                self._keep()  # first: what is resumed begins after the step of its checkpoint
             if self.plan.is_saved(done):
                 self._save()
             yield rows
@@ -173,17 +178,22 @@ class Trainer:
         return (int(self.ranks.most(float(request.signum or 0))) or None) if logged else None
 
     def _save(self) -> None:
-        if self.saved == self.step:
-            return
+        if self.saved != self.step:
+            self._write(lambda member: member.save(self.step, seconds=self.seconds, compiled=self.compiled))
+            self.saved = self.step
+
+    def _keep(self) -> None:
+        self._write(lambda member: member.keep(self.step))
+
+    def _write(self, write: Callable[[Member], None]) -> None:
         if self.ranks.count == 1 and self.members[0].folder is None:
             return
         self.svi.rows(before=self.first)  # refuses a loss that is not finite
         for member in self.members:
             try:
-                member.save(self.step, seconds=self.seconds, compiled=self.compiled)
+                write(member)
             except FloatingPointError as error:
                 raise NonFiniteError(f"step {self.step}: {error}") from None
-        self.saved = self.step
 
     def _restore(self, member: Member, found: Checkpoint) -> None:
         same_device = found.facts.get("device") == self.device.type

@@ -284,7 +284,7 @@ def test_what_fails_after_a_checkpoint_keeps_it(make_pair, images, tmp_path):
 
     with pytest.raises(ValueError, match="callback"):
         fit(*make_pair(), images, steps=5, out=tmp_path, checkpoint_every=2, log_every=1, callbacks=[fail])
-    assert {"checkpoints", "log.jsonl", "tensorboard"} == {path.name for path in tmp_path.iterdir()}
+    assert {"checkpoints", "kept", "log.jsonl", "tensorboard"} == {path.name for path in tmp_path.iterdir()}
     assert fit(*make_pair(), images, steps=5, out=tmp_path, resume=True).steps == 5
 
 

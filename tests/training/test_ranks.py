@@ -16,6 +16,7 @@ from pyro_avae.compilation.base_noise import NoiseSource, NoiseSpec
 from pyro_avae.compilation.rank_noise import RankNoise
 from pyro_avae.errors import InputError
 from pyro_avae.runs.checkpoints import newest_checkpoint
+from pyro_avae.runs.kept import kept_checkpoints
 
 CPU = torch.device("cpu")
 F32 = torch.float32
@@ -140,6 +141,23 @@ def test_the_first_rank_writes_and_a_resumed_run_goes_on_on_all(tmp_path):
     outputs = two_processes(tmp_path, body)
     assert outputs[0][0].split("\n")[0] == "20 [1, 5, 10, 12, 15, 20]"
     assert newest_checkpoint(tmp_path / "run" / "checkpoints").step == 20
+    # Ten of the 12 steps of the first training, and of the 20 of the second those after it.
+    assert [kept.step for kept in kept_checkpoints(tmp_path / "run")] == [
+        2,
+        3,
+        4,
+        5,
+        6,
+        8,
+        9,
+        10,
+        11,
+        12,
+        14,
+        16,
+        18,
+        20,
+    ]
     assert not (tmp_path / "run-of-another").exists()
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 5, 10, 12, 15, 20]
