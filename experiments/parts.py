@@ -12,7 +12,7 @@ from pyro_avae.errors import InputError, shown_value
 from pyro_avae.guides import ConvEncoder, Hamiltonian, MLPEncoder
 from pyro_avae.guides.amortized import Dynamics
 from pyro_avae.guides.hamiltonian import Tempering
-from pyro_avae.models import VAE, ConvDecoder, Gaussian, MLPDecoder, bernoulli, continuous_bernoulli
+from pyro_avae.models import VAE, ConvDecoder, Gaussian, MLPDecoder, bernoulli, continuous_bernoulli, cross_entropy
 from pyro_avae.models.observation import Likelihood
 from pyro_avae.runs.settings import Settings
 from pyro_avae.transformations import RandomAffine, Transformation
@@ -55,6 +55,7 @@ LIKELIHOODS: Mapping[str, LikelihoodPart] = {
     "gaussian-learned": LikelihoodPart(lambda s: Gaussian(obs_variance=s.obs_variance, learned=True), torch.sigmoid),
     "bernoulli": LikelihoodPart(lambda s: bernoulli, None),
     "continuous-bernoulli": LikelihoodPart(lambda s: continuous_bernoulli, None),
+    "cross-entropy": LikelihoodPart(lambda s: cross_entropy, None),
 }
 
 #: Changes of images that leave what they show; binary pixels stay binary.
@@ -64,6 +65,14 @@ TRANSFORMATIONS: Mapping[str, Callable[[Settings], Transformation]] = {
         degrees=30, translate=0.1, scale=(0.75, 1.25), interpolation=_interpolation(s)
     ),
 }
+
+_SMALL_CHANNELS = (32, 32, 64, 64)
+
+
+def _small_stages(settings: Settings) -> int:
+    """As many as leave a map of 4 pixels, at most all."""
+    return min(len(_SMALL_CHANNELS), len(stage_channels(settings.image_shape, first=1)))
+
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "mlp": Architecture(
@@ -84,6 +93,25 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             s.latent_dim,
             s.image_shape,
             channels=stage_channels(s.image_shape, first=max(1, s.channels // 2))[::-1],
+            normalization=s.normalization,
+            output=output,
+        ),
+    ),
+    # Four stages of 32 and 64 channels between fully connected 256s: what 64x64 images are disentangled with (Locatello
+    # et al. 2019). Smaller images have fewer stages.
+    "conv-small": Architecture(
+        encoder=lambda s: ConvEncoder(
+            s.image_shape,
+            s.latent_dim,
+            channels=_SMALL_CHANNELS[: _small_stages(s)],
+            hidden=(256,),
+            normalization=s.normalization,
+        ),
+        decoder=lambda s, output: ConvDecoder(
+            s.latent_dim,
+            s.image_shape,
+            channels=_SMALL_CHANNELS[: _small_stages(s)][::-1],
+            hidden=(256,),
             normalization=s.normalization,
             output=output,
         ),

@@ -50,7 +50,7 @@ _NO_OPTION = ("image_shape", "builder")
 _HELP = {
     "method": f"{', '.join(METHODS)}, or module:function of your own: settings -> (model, guide, elbo)",
     "dataset": f"{', '.join(DATASETS)}, folder:PATH",
-    "likelihood": f"{', '.join(LIKELIHOODS)}; bernoulli is for pixels that are 0 or 1",
+    "likelihood": f"{', '.join(LIKELIHOODS)}; bernoulli is for pixels that are 0 or 1, cross-entropy for grey ones",
     "architecture": ", ".join(ARCHITECTURES),
 }
 

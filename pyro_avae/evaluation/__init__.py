@@ -8,6 +8,7 @@ from pyro_avae.evaluation.autoattack import autoattack
 from pyro_avae.evaluation.ball import BALLS, L2, LINF, Ball
 from pyro_avae.evaluation.baselines import noise, one_step
 from pyro_avae.evaluation.bound import bound_terms
+from pyro_avae.evaluation.disentanglement import disentanglement
 from pyro_avae.evaluation.evaluate import evaluate
 from pyro_avae.evaluation.features import Classifier, encode_split, posterior_mean
 from pyro_avae.evaluation.fid import fid, frechet_distance
@@ -41,6 +42,7 @@ __all__ = [
     "autoattack",
     "bound_terms",
     "classifier_features",
+    "disentanglement",
     "encode_split",
     "evaluate",
     "fid",

@@ -7,7 +7,7 @@ from pyro_avae.data import DATASETS, load_dataset
 
 def test_an_unknown_name_is_answered_with_the_known_ones(refused):
     coloured = "color-digits, color-mnist, color-fashion-mnist"
-    allowed = f"{coloured}, mnist, fashion-mnist, binarized-mnist, caltech-silhouettes, celeba, folder:PATH"
+    allowed = f"{coloured}, mnist, fashion-mnist, binarized-mnist, caltech-silhouettes, celeba, three-dots, folder:PATH"
     with refused(rf"^dataset: expected one of {allowed}, got 'celebb'$"):
         load_dataset("celebb")
     with refused("got 'a\\\\nb'"):

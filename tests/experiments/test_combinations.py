@@ -15,8 +15,8 @@ from pyro_avae.training.sources import NoData
 CHOICES = {
     "method": sorted(METHODS),
     "guide": ["gaussian", "hamiltonian"],
-    "likelihood": ["gaussian", "gaussian-learned", "bernoulli", "continuous-bernoulli"],
-    "architecture": ["mlp", "conv"],
+    "likelihood": ["gaussian", "gaussian-learned", "bernoulli", "continuous-bernoulli", "cross-entropy"],
+    "architecture": ["mlp", "conv", "conv-small"],
     "normalization": ["none", "batch"],
     "jacobian_l1": [0.0, 0.1],
     "num_particles": [1, 2],
