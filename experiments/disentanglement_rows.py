@@ -27,7 +27,7 @@ WARM_UP = 1 / 3
 PRESETS: Mapping[str, Preset] = {
     # Shows that every row trains and is measured; its numbers mean nothing.
     "smoke": Preset(
-        settings={"architecture": "mlp", "hidden": (16,), "steps": 12, "lr": 1e-3, "batch_size": 16, "log_every": 4},
+        settings={"architecture": "conv", "channels": 4, "steps": 12, "lr": 1e-3, "batch_size": 8, "log_every": 4},
         seeds=1,
         evaluation={"clusters": 2, "samples": 200, "limit": 40, "num_importance_samples": 25},
         limit=200,

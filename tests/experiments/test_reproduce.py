@@ -250,7 +250,7 @@ def test_seeds_give_a_mean_and_its_error(tmp_path: Path, no_report: None) -> Non
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["mnist"], "table: expected one of color-mnist, celeba, got 'mnist'"),
+        (["mnist"], "table: expected one of color-mnist, celeba, disentanglement, got 'mnist'"),
         (["color-mnist", "--preset", "huge"], "--preset: expected one of smoke, cpu, full, got 'huge'"),
         (["color-mnist", "--rows", "vea"], "--rows: expected some of table, sweep, ablation, vae, .*got 'vea'"),
         (["celeba", "--rows", "sweep"], "--rows: expected some of table, vae, .*got 'sweep'"),
