@@ -20,6 +20,8 @@ DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "caltech-silhouettes": {"likelihood": "bernoulli"},
     "omniglot": {"likelihood": "bernoulli"},
     "celeba": {"architecture": "conv", "steps": 25_000, "lr": 5e-4},
+    # Rhodes & Lee 2021.
+    "three-dots": {"architecture": "conv-small", "likelihood": "cross-entropy", "latent_dim": 10, "steps": 300_000},
 }
 
 

@@ -14,7 +14,7 @@ from pyro_avae.errors import InputError
 from pyro_avae.evaluation import ATTACKS, BALLS, LINF, REPRESENTATIONS, evaluate
 from pyro_avae.evaluation.ball import check_radii
 from pyro_avae.experiments.evaluation_table import evaluation_table
-from pyro_avae.experiments.further import add_further_arguments, further_measures
+from pyro_avae.experiments.further import add_further_arguments, check_further, further_measures
 from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.stage_bars import stage_bars
 from pyro_avae.experiments.train import make_importable
@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if ":" in folder.read_settings().method:
         make_importable()
     loaded = load_run(folder.path, device=device)
+    check_further(args, loaded.config.dataset)
     root = args.data_root if args.data_root is not None else loaded.config.data_root
     data = load_dataset(loaded.config.dataset, root=root, device=device)
     other = None if args.transfer_from is None else _source(args.transfer_from, loaded, device)

@@ -84,7 +84,18 @@ def _further(document: Mapping[str, Any]) -> list[str]:
     if "robustness_margin" in document:
         found = document["robustness_margin"]
         lines.append(f"r-robustness margin, r = {found['r']:g}: L2 {_number(found['margin']['mean'])} (mean, at most)")
+    for name, measured in _neighbourhoods(document):
+        mig, modularity = (_number(measured[measure]["mean"], 3) for measure in ("mig", "modularity"))
+        lines.append(f"disentanglement, {name}: MIG {mig}, modularity {modularity}")
     return lines
+
+
+def _neighbourhoods(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """What disentanglement was measured within, and the numbers."""
+    if "disentanglement" not in document:
+        return []
+    found = document["disentanglement"]
+    return [*((f"ρ = {rho}", measured) for rho, measured in found["local"].items()), ("global", found["global"])]
 
 
 def _remarks(document: Mapping[str, Any]) -> list[str]:

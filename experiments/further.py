@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 
-from pyro_avae.data import ImageData
-from pyro_avae.evaluation import fid, latent_attack, robustness_margin
+from pyro_avae.data import GENERATORS, ImageData
+from pyro_avae.errors import InputError
+from pyro_avae.evaluation import disentanglement, fid, latent_attack, robustness_margin
 from pyro_avae.evaluation.pair import Guide, Model, device_of
 from pyro_avae.experiments.options import reader
 from pyro_avae.runs.kinds import Integer, Number
 
-__all__ = ["add_further_arguments", "further_measures"]
+__all__ = ["add_further_arguments", "check_further", "further_measures"]
 
 Report = Callable[[str, int, int], None]
 
@@ -42,12 +43,37 @@ def add_further_arguments(parser: argparse.ArgumentParser) -> None:
         help="estimate the margin of r-robustness for this r, an L2 distance of reconstructions",
     )
     parser.add_argument(
+        "--disentanglement",
+        action="store_true",
+        help=f"local and global MIG and modularity; of runs on {', '.join(GENERATORS)}",
+    )
+    parser.add_argument(
+        "--clusters",
+        type=reader("--clusters", Integer(1, 10**6)),
+        default=20,
+        metavar="N",
+        help="neighbourhoods that --disentanglement looks at, of 10,000 images each (default: 20)",
+    )
+    parser.add_argument(
         "--images",
         type=reader("--images", Integer(1, 10**6)),
         default=50,
         metavar="N",
         help="test images that --latent-attack and --margin take (default: 50)",
     )
+
+
+def check_further(args: argparse.Namespace, dataset: str) -> None:
+    """Refuse a measure that the data set cannot be asked for.
+
+    Raises:
+        InputError: factors of variation of a data set that is not made from any.
+    """
+    if args.disentanglement and dataset not in GENERATORS:
+        raise InputError(
+            f"--disentanglement: expected a run on a data set made from known factors, {', '.join(GENERATORS)}, got one"
+            f" on {dataset}"
+        )
 
 
 def further_measures(
@@ -69,6 +95,10 @@ def further_measures(
         measures["latent_attack"] = lambda: latent_attack(model, guide, x, epsilons=radii, seed=args.seed)
     if args.margin is not None:
         measures["robustness_margin"] = lambda: robustness_margin(model, guide, x, r=args.margin, seed=args.seed)
+    if args.disentanglement:
+        measures["disentanglement"] = lambda: disentanglement(
+            guide, GENERATORS[data.name], clusters=args.clusters, seed=args.seed
+        )
     found = {}
     for number, (name, measure) in enumerate(measures.items()):
         if report is not None:

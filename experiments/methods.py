@@ -133,7 +133,9 @@ def _particles(settings: Settings) -> dict[str, Any]:
 
 
 def _penalties(settings: Settings) -> dict[str, Penalty]:
-    return {"jacobian_l1": JacobianL1(settings.jacobian_l1)} if settings.jacobian_l1 else {}
+    if not settings.jacobian_l1:
+        return {}
+    return {"jacobian_l1": JacobianL1(settings.jacobian_l1, step=settings.jacobian_step)}
 
 
 def _extended(settings: Settings, *, rho: Any, target: Any = ExtendedVAE) -> Any:
@@ -189,6 +191,8 @@ _NEARBY = ("epsilon", "attack_steps", "coupling", "gamma")
 _FURTHER = ("rho", "num_views", "consistency_weight", "auxiliary_statistics")
 _CHANGED = ("transformation",)
 _WEIGHTED = ("dreg",)
+#: What needs a decoder that is trained.
+_PENALISED = ("jacobian_l1", "jacobian_step")
 #: What moves z on after q(z|x).
 _MOVED = ("guide", "leapfrog_steps", "tempering")
 _PLAIN = (*_DECODED, *_NEARBY, *_FURTHER, *_CHANGED)
@@ -231,16 +235,8 @@ METHODS: Mapping[str, Method] = {
         # No pass on real data updates the running statistics here: those that came with the run are used.
         {"auxiliary_statistics": "running"},
         unused=(
-            *_NEARBY,
-            *_CHANGED,
-            *_WEIGHTED,
-            "beta",
-            "free_bits",
-            "input_noise",
-            "limit",
-            "kl_warmup",
-            "jacobian_l1",
-            *_MOVED,
+            *(*_NEARBY, *_CHANGED, *_WEIGHTED, *_PENALISED, *_MOVED),
+            *("beta", "free_bits", "input_noise", "limit", "kl_warmup"),
         ),
         needs_data=False,
     ),

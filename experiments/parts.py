@@ -23,6 +23,7 @@ from pyro_avae.models import (
     bernoulli,
     categorical,
     continuous_bernoulli,
+    cross_entropy,
 )
 from pyro_avae.models.categorical_pixels import LEVELS
 from pyro_avae.models.observation import Likelihood
@@ -83,6 +84,7 @@ LIKELIHOODS: Mapping[str, LikelihoodPart] = {
     "bernoulli": LikelihoodPart(lambda s: bernoulli, None),
     "continuous-bernoulli": LikelihoodPart(lambda s: continuous_bernoulli, None),
     "categorical": LikelihoodPart(lambda s: categorical, None, LEVELS),
+    "cross-entropy": LikelihoodPart(lambda s: cross_entropy, None),
     "logistic-mixture": LikelihoodPart(lambda s: LogisticMixture(), None, LogisticMixture().outputs),
 }
 
@@ -138,6 +140,14 @@ TRANSFORMATIONS: Mapping[str, Callable[[Settings], Transformation]] = {
     ),
 }
 
+_SMALL_CHANNELS = (32, 32, 64, 64)
+
+
+def _small_stages(settings: Settings) -> int:
+    """As many as leave a map of 4 pixels, at most all."""
+    return min(len(_SMALL_CHANNELS), len(stage_channels(settings.image_shape, first=1)))
+
+
 ARCHITECTURES: Mapping[str, Architecture] = {
     "mlp": Architecture(
         encoder=lambda s: MLPEncoder(s.image_shape, s.latent_dim, hidden=s.hidden, normalization=s.normalization),
@@ -157,6 +167,25 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             s.latent_dim,
             shape,
             channels=stage_channels(s.image_shape, first=max(1, s.channels // 2))[::-1],
+            normalization=s.normalization,
+            output=output,
+        ),
+    ),
+    # Four stages of 32 and 64 channels between fully connected 256s: what 64x64 images are disentangled with (Locatello
+    # et al. 2019). Smaller images have fewer stages.
+    "conv-small": Architecture(
+        encoder=lambda s: ConvEncoder(
+            s.image_shape,
+            s.latent_dim,
+            channels=_SMALL_CHANNELS[: _small_stages(s)],
+            hidden=(256,),
+            normalization=s.normalization,
+        ),
+        decoder=lambda s, output: ConvDecoder(
+            s.latent_dim,
+            s.image_shape,
+            channels=_SMALL_CHANNELS[: _small_stages(s)][::-1],
+            hidden=(256,),
             normalization=s.normalization,
             output=output,
         ),

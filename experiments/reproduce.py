@@ -14,6 +14,7 @@ from pyro_avae.errors import InputError, shown_value
 from pyro_avae.evaluation import ATTACKS
 from pyro_avae.evaluation.settings import EvaluationSettings
 from pyro_avae.experiments.density import DensityReproduction
+from pyro_avae.experiments.disentanglement import reproduce_disentanglement
 from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.paper_experiments import EXPERIMENTS
 from pyro_avae.experiments.presets import PRESETS
@@ -27,6 +28,9 @@ from pyro_avae.runs.settings import setting_infos
 
 __all__ = ["add_arguments", "reproduce", "run"]
 
+#: Experiments that attack nothing, and have presets, rows and files of their own.
+_OTHERS = {"disentanglement": reproduce_disentanglement}
+
 _RADIUS = Number("a number in [0, 1]", lambda v: 0 <= v <= 1)
 
 #: What measures an experiment, where it is not attacked.
@@ -38,7 +42,7 @@ _EVALUATION = {"attack": "pgd", "num_importance_samples": 256}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    parser.add_argument("experiment", metavar="TABLE", help=" or ".join(EXPERIMENTS))
+    parser.add_argument("experiment", metavar="TABLE", help=", ".join([*EXPERIMENTS, *_OTHERS]))
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; what is finished there is kept")
     parser.add_argument("--data-root", default=None, metavar="DIR", help=setting_infos()["data_root"].help)
     parser.add_argument("--preset", default="cpu", metavar="NAME", help=f"{', '.join(PRESETS)} (default: cpu)")
@@ -82,7 +86,11 @@ def run(args: argparse.Namespace) -> int:
     """Reproduce; returns the exit status."""
     options = {name: value for name, value in vars(args).items() if name not in ("experiment", "out", "no_progress")}
     command = _command(args.experiment, args.out, options)
-    reproduce(args.experiment, args.out, progress=not args.no_progress, command=command, **options)
+    common = {"progress": not args.no_progress, "command": command, **options}
+    if args.experiment in _OTHERS:
+        _OTHERS[args.experiment](args.out, **common)
+    else:
+        reproduce(args.experiment, args.out, **common)
     return 0
 
 
@@ -186,7 +194,9 @@ def _reproduction(
     command: str,
 ) -> Reproduction:
     """What the options say, checked."""
-    experiment = _look_up(EXPERIMENTS, name, "table")
+    if name not in EXPERIMENTS:
+        raise InputError(f"table: expected one of {', '.join([*EXPERIMENTS, *_OTHERS])}, got {shown_value(name)}")
+    experiment = EXPERIMENTS[name]
     size = _look_up(PRESETS, preset, "--preset")
     images = dataset if dataset is not None else experiment.datasets[0]
     if images not in experiment.datasets:

@@ -50,7 +50,8 @@ _NO_OPTION = ("image_shape", "builder")
 _HELP = {
     "method": f"{', '.join(METHODS)}, or module:function of your own: settings -> (model, guide, elbo)",
     "dataset": f"{', '.join(DATASETS)}, folder:PATH",
-    "likelihood": f"{', '.join(LIKELIHOODS)}; bernoulli is for pixels that are 0 or 1, categorical for 256 levels",
+    "likelihood": f"{', '.join(LIKELIHOODS)}; bernoulli is for pixels that are 0 or 1, cross-entropy for grey ones,"
+    " categorical and logistic-mixture for 256 levels",
     "architecture": ", ".join(ARCHITECTURES),
     "model": f"{', '.join(MODELS)}; lossy: each pixel given z and a window of those before it",
     "prior": f"of z: {', '.join(PRIORS)}; flow: N(0, I) through an autoregressive flow",

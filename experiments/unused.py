@@ -33,6 +33,7 @@ _NEEDS: Mapping[str, _Need] = {
     "leapfrog_steps": _Need(lambda s: s.guide == "hamiltonian", "--guide hamiltonian"),
     "tempering": _Need(lambda s: s.guide == "hamiltonian", "--guide hamiltonian"),
     "hidden": _Need(lambda s: s.architecture == "mlp", "--architecture mlp"),
+    "jacobian_step": _Need(lambda s: s.jacobian_l1 > 0, "--jacobian-l1 above 0"),
     "channels": _Need(lambda s: s.architecture == "conv", "--architecture conv"),
     "auxiliary_statistics": _Need(lambda s: s.normalization == "batch", "--normalization batch"),
     "window": _Need(lambda s: s.model == "lossy", "--model lossy"),

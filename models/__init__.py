@@ -5,7 +5,7 @@ from pyro_avae.models.conv_decoder import ConvDecoder
 from pyro_avae.models.decoders import MLPDecoder
 from pyro_avae.models.extended import ExtendedVAE
 from pyro_avae.models.flow_prior import FlowPrior
-from pyro_avae.models.likelihoods import Gaussian, bernoulli, continuous_bernoulli
+from pyro_avae.models.likelihoods import Gaussian, bernoulli, continuous_bernoulli, cross_entropy
 from pyro_avae.models.logistic_mixture import DiscretizedLogisticMixture, LogisticMixture
 from pyro_avae.models.lossy import LossyDecoder
 from pyro_avae.models.ppca import PPCA
@@ -28,4 +28,5 @@ __all__ = [
     "bernoulli",
     "categorical",
     "continuous_bernoulli",
+    "cross_entropy",
 ]

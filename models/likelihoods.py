@@ -6,11 +6,12 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import constraints
 from torch.nn.functional import softplus
 
 from pyro_avae.errors import InputError
 
-__all__ = ["Gaussian", "bernoulli", "continuous_bernoulli"]
+__all__ = ["Gaussian", "bernoulli", "continuous_bernoulli", "cross_entropy"]
 
 #: The smallest learned variance.
 _FLOOR = 1e-8
@@ -67,3 +68,23 @@ def bernoulli(logits: Tensor) -> TorchDistribution:
 def continuous_bernoulli(logits: Tensor) -> TorchDistribution:
     """The normalised likelihood of pixels in [0, 1], from logits (Loaiza-Ganem & Cunningham 2019, arXiv 1907.06845)."""
     return dist.ContinuousBernoulli(logits=logits)
+
+
+class CrossEntropy(dist.Bernoulli):  # type: ignore[misc]  # Pyro has no types
+    """A Bernoulli whose ``log_prob`` takes grey pixels too; its samples are 0 and 1."""
+
+    support = constraints.unit_interval
+
+
+def cross_entropy(logits: Tensor) -> TorchDistribution:
+    r"""Minus the cross entropy of pixels in [0, 1], :math:`x \log p + (1 - x) \log(1 - p)`, from logits.
+
+    What much of the literature on disentanglement trains with. Of binary pixels it is the Bernoulli's log-probability.
+    Of grey ones it is no log-density: the normaliser is left out, which is below 1 and depends on the decoder's output
+    (see :func:`continuous_bernoulli`). Differences of two such "likelihoods" are not differences of likelihoods.
+
+    Example:
+        >>> round(float(cross_entropy(torch.tensor(0.0)).log_prob(torch.tensor(0.3))), 4)  # -log 2
+        -0.6931
+    """
+    return CrossEntropy(logits=logits)

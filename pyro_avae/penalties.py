@@ -40,9 +40,12 @@ class JacobianL1:
     Args:
         gamma: the weight, at least 0.
         site: the latent site that is differentiated with respect to.
+        step: take the authors' estimator, :math:`(g(z + h e_i) - g(z)) / h` with this h (theirs is 0.001), in place of
+            the derivative: L + 1 passes on values alone, about half the work. See :func:`jacobian_l1` on small steps.
 
     Raises:
-        InputError: a negative weight; on use, a model that has no ``decode`` (its mean), or a guide without the site.
+        InputError: a negative weight or a step that is not above 0; on use, a model that has no ``decode`` (its mean),
+            or a guide without the site.
 
     Example:
         >>> from pyro_avae import AVAE_ELBO
@@ -58,10 +61,11 @@ class JacobianL1:
         NeurIPS 2021 (arXiv 2106.02923); travers-rhodes/jlonevae, which differentiates by finite differences.
     """
 
-    def __init__(self, gamma: float, *, site: str = Z) -> None:
+    def __init__(self, gamma: float, *, site: str = Z, step: float | None = None) -> None:
         if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 <= gamma < float("inf"):
             raise InputError(f"gamma: expected a finite number of at least 0, got {gamma!r}")
-        self.gamma, self.site = float(gamma), site
+        _check_step(step)
+        self.gamma, self.site, self.step = float(gamma), site, step
 
     def __call__(self, model: Any, guide_trace: Trace, /) -> Tensor:
         """The penalty at the guide's sample."""
@@ -76,7 +80,7 @@ class JacobianL1:
         z: Tensor = node["value"].detach()
         parts = [model] if isinstance(model, nn.Module) else []
         with untouched_statistics(parts, use="running"):
-            return self.gamma * jacobian_l1(decode, z)
+            return self.gamma * jacobian_l1(decode, z, step=self.step)
 
 
 def _given_data(model: Any, guide_trace: Trace) -> Callable[[Tensor], Tensor] | None:
@@ -94,25 +98,51 @@ def _given_data(model: Any, guide_trace: Trace) -> Callable[[Tensor], Tensor] | 
     return means
 
 
-def jacobian_l1(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+def jacobian_l1(function: Callable[[Tensor], Tensor], z: Tensor, *, step: float | None = None) -> Tensor:
     r""":math:`\sum_b \sum_i \sum_p |\partial f_p(z_b) / \partial z_i|`, differentiable in the function's parameters.
 
     Args:
         function: of ``(N, L)``, row by row.
         z: ``(..., L)``.
+        step: h of the forward difference :math:`(f(z + h e_i) - f(z)) / h` that takes the derivative's place. In
+            float32 a value of 1 is known to 6e-8, a difference quotient to 1e-7 / h: at h = 0.001 that is well below
+            the noise of a training step, at 1e-6 the sum of absolute values is 5 to 15 % too large.
+
+    Raises:
+        InputError: a step that is not above 0.
 
     Example:
         >>> jacobian_l1(lambda z: z @ torch.tensor([[1.0, -2.0], [0.0, 3.0]]), torch.zeros(5, 2))
         tensor(30.)
     """
-    _load_forward_mode()
     rows = z.reshape(-1, z.shape[-1])
+    return _derivatives(function, rows) if step is None else _differences(function, rows, step)
+
+
+def _differences(function: Callable[[Tensor], Tensor], rows: Tensor, step: float) -> Tensor:
+    """All of them in one call of the function, as batches of L + 1 times the rows."""
+    _check_step(step)
+    moves = step * torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
+    values = function(torch.cat([rows[None], rows + moves[:, None]]).flatten(0, 1)).unflatten(0, (-1, len(rows)))
+    return (values[1:] - values[:1]).abs().sum() / step
+
+
+def _derivatives(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """Of every row along every axis, by forward mode."""
+    _load_forward_mode()
     count, size = rows.shape
     # Row b with the i-th unit vector as its tangent, for every i.
-    tangents = torch.eye(size, dtype=z.dtype, device=z.device).repeat_interleave(count, 0)
+    tangents = torch.eye(size, dtype=rows.dtype, device=rows.device).repeat_interleave(count, 0)
     with forward_ad.dual_level():
         found = forward_ad.unpack_dual(function(forward_ad.make_dual(rows.repeat(size, 1), tangents))).tangent
     return rows.new_zeros(()) if found is None else found.abs().sum()
+
+
+def _check_step(step: float | None) -> None:
+    if step is not None and (
+        isinstance(step, bool) or not isinstance(step, int | float) or not 0 < step < float("inf")
+    ):
+        raise InputError(f"step: expected a finite number above 0, or None for the derivative, got {step!r}")
 
 
 @cache

@@ -1,7 +1,8 @@
 """The data sets by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,11 +16,15 @@ from pyro_avae.data.omniglot import load_omniglot
 from pyro_avae.data.silhouettes import load_silhouettes
 from pyro_avae.data.split import ImageData
 from pyro_avae.data.static_mnist import load_static_mnist
+from pyro_avae.data.three_dots import THREE_DOTS, three_dots_data
 from pyro_avae.devices import as_device
 from pyro_avae.errors import InputError
 from pyro_avae.paths import user_path
 
-__all__ = ["DATASETS", "load_dataset"]
+if TYPE_CHECKING:
+    from pyro_avae.evaluation.factors import Generator
+
+__all__ = ["DATASETS", "GENERATORS", "load_dataset"]
 
 DATASETS: dict[str, Callable[[Path | None, int | None], ImageData]] = {
     "color-digits": lambda root, limit: color_data(load_digits()),
@@ -33,10 +38,14 @@ DATASETS: dict[str, Callable[[Path | None, int | None], ImageData]] = {
     "caltech-silhouettes": lambda root, limit: load_silhouettes(root),
     "omniglot": lambda root, limit: load_omniglot(root),
     "celeba": lambda root, limit: load_celeba(root, limit=limit),
+    "three-dots": lambda root, limit: three_dots_data(),
 }
 """Name to loader: a function of the data root (None: the per-user cache) and of the limit (None: none), on the CPU.
 
 It may return more images than the limit, where reading fewer would not save anything."""
+
+GENERATORS: Mapping[str, "Generator"] = {"three-dots": THREE_DOTS}
+"""The data sets that are made from known factors, and what makes them."""
 
 _FOLDER = "folder:"
 
@@ -48,8 +57,8 @@ def load_dataset(
 
     Args:
         name: one of :data:`DATASETS`, or ``folder:PATH`` for one's own images (see
-            :func:`~pyro_avae.data.load_folder`). ``color-digits`` and ``folder:PATH`` do not look at
-            ``root``.
+            :func:`~pyro_avae.data.load_folder`). ``color-digits``, ``three-dots`` and ``folder:PATH`` do
+            not look at ``root``.
         root: the folder that holds ``MNIST/raw`` and the like, laid out as torchvision does; never written
             to. None: the per-user cache, to which what is missing is downloaded (not ``celeba``; for its files see
             :func:`~pyro_avae.data.celeba.load_celeba`).

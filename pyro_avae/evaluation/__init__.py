@@ -10,6 +10,7 @@ from pyro_avae.evaluation.baselines import noise, one_step
 from pyro_avae.evaluation.bound import bound_terms
 from pyro_avae.evaluation.cleaning import cleaning_auc
 from pyro_avae.evaluation.count_sketch import CountSketch
+from pyro_avae.evaluation.disentanglement import disentanglement
 from pyro_avae.evaluation.evaluate import evaluate
 from pyro_avae.evaluation.features import Classifier, encode_split, posterior_mean
 from pyro_avae.evaluation.fid import fid, frechet_distance
@@ -51,6 +52,7 @@ __all__ = [
     "bound_terms",
     "classifier_features",
     "cleaning_auc",
+    "disentanglement",
     "encode_split",
     "evaluate",
     "fid",

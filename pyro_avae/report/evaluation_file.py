@@ -83,6 +83,15 @@ def _is_radius(value: Any) -> bool:
         return False
 
 
+def _is_factors(value: Any) -> bool:
+    """``local`` by ρ and ``global``, each with objects in it."""
+    if not isinstance(value, dict) or not isinstance(value.get("local", {}), dict):
+        return False
+    places = [*value.get("local", {}).values(), value.get("global", {})]
+    measured = all(isinstance(place, dict) and all(map(_is_mapping, place.values())) for place in places)
+    return measured and all(map(_is_radius, value.get("local", {})))
+
+
 def _is_radii(value: Any) -> bool:
     return isinstance(value, list) and all(_is_share(radius) for radius in value)
 
@@ -96,6 +105,7 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "bound": (_is_mapping, "an object"),
     "psis_khat": (_is_mapping, "an object"),
     "attack": (_is_mapping, "an object"),
+    "disentanglement": (_is_factors, "numbers by neighbourhood"),
     "num_test_images": (_is_count, "a count of at least 1"),
     "evaluation_seed": (_is_seed, "an integer of at least 0"),
 }

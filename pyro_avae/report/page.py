@@ -8,6 +8,7 @@ from typing import Any
 from pyro_avae.errors import InputError
 from pyro_avae.paths import shown, user_path
 from pyro_avae.report.extras import Extra
+from pyro_avae.report.factor_rows import factor_rows, neighbourhoods_of
 from pyro_avae.report.findings import findings
 from pyro_avae.report.robustness_curves import robustness_curves
 from pyro_avae.report.runs import Run, read_runs
@@ -71,6 +72,8 @@ def build_report(
         "accuracy": accuracy_rows(runs),
         "terms": terms_of(runs),
         "quality": quality_rows(runs),
+        "neighbourhoods": neighbourhoods_of(runs),
+        "factors": factor_rows(runs),
         "attacks": _attacks(runs),
         "has_autoattack": any("accuracy_autoattack" in task for run in runs for task in run.tasks.values()),
         "training": training_curves(runs),

@@ -95,8 +95,11 @@ class Settings:
     jacobian_l1: float = _setting(
         0.0, _NOT_NEGATIVE, "weight of the L1 norm of the decoder's Jacobian, added to the loss"
     )
+    jacobian_step: float | None = _setting(
+        None, Optional(_POSITIVE), "of the Jacobian: forward differences of this step; by default the derivative itself"
+    )
     kl_warmup: int = _setting(
-        0, Integer(0, 10**12), "steps over which the weights of all KL terms rise from 0 to their value"
+        0, Integer(0, 10**12), "steps over which the weights of all KL terms and penalties rise from 0 to their value"
     )
     input_noise: float = _setting(
         0.0, _NOT_NEGATIVE, "standard deviation of the noise that training adds to what is encoded"

@@ -156,3 +156,10 @@ def test_measures_that_do_not_exist(refused, run, words, message):
 def test_a_latent_attack_has_no_l2_radii(refused, run):
     words = ("--norm", "l2", "--epsilons", "1", "--latent-attack")
     assert refused("evaluate", run, *words, *QUICK).startswith("--latent-attack: its radii are L-infinity radii")
+
+
+def test_images_without_known_factors_have_no_disentanglement(refused, run):
+    message = refused("evaluate", run, "--disentanglement", *QUICK)
+    assert message.startswith(
+        "--disentanglement: expected a run on a data set made from known factors, three-dots, got"
+    )

@@ -174,7 +174,7 @@ def test_a_learned_variance_is_a_parameter():
             {"likelihood": "cauchy"},
             "likelihood: expected one of gaussian, gaussian-learned, bernoulli, continuous-bern",
         ),
-        ({"architecture": "tree"}, "architecture: expected one of mlp, conv, got 'tree'"),
+        ({"architecture": "tree"}, "architecture: expected one of mlp, conv, conv-small, got 'tree'"),
         ({"method": "se", "coupling": "tight"}, "coupling: expected one of factorised, optimal, pairwise, got 'tight'"),
         (
             {"method": "se-avae", "coupling": "pairwise"},

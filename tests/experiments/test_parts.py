@@ -9,7 +9,7 @@ from pyro_avae.guides import ConvEncoder, MLPEncoder
 from pyro_avae.models import ConvDecoder, MLPDecoder
 from pyro_avae.runs.settings import Settings
 
-KINDS = {"mlp": (MLPEncoder, MLPDecoder), "conv": (ConvEncoder, ConvDecoder)}
+KINDS = {"mlp": (MLPEncoder, MLPDecoder), **dict.fromkeys(("conv", "conv-small"), (ConvEncoder, ConvDecoder))}
 
 
 def parts(**settings):
@@ -40,7 +40,7 @@ def test_the_likelihood_decides_what_the_output_goes_through(architecture):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"architecture": "cnn"}, "architecture: expected one of mlp, conv, got 'cnn'"),
+        ({"architecture": "cnn"}, "architecture: expected one of mlp, conv, conv-small, got 'cnn'"),
         (
             {"normalization": "Batch"},
             "normalization: expected one of none, batch, layer, group, or a Normalization, got",
@@ -51,6 +51,18 @@ def test_the_likelihood_decides_what_the_output_goes_through(architecture):
 def test_unknown_names_are_refused(settings, message):
     with pytest.raises(InputError, match=rf"\A{message}"):
         parts(**settings)
+
+
+def test_the_small_convolutions_are_those_of_64x64_images():
+    chosen = Settings(image_shape=(1, 64, 64), latent_dim=10, architecture="conv-small")
+    down, up = encoder(chosen), observation(chosen)[0]
+    convolutions = [[layer for layer in part.convolutions if hasattr(layer, "stride")] for part in (down, up)]
+    assert [(c.out_channels, c.kernel_size, c.stride) for c in convolutions[0]] == [
+        (channels, (4, 4), (2, 2)) for channels in (32, 32, 64, 64)
+    ]
+    assert [c.out_channels for c in convolutions[1]] == [64, 32, 32, 1]
+    widths = [[layer.out_features for layer in part.layers if isinstance(layer, nn.Linear)] for part in (down, up)]
+    assert widths == [[256, 20], [256, 1024]]
 
 
 def test_channels_are_those_of_the_first_convolution_and_the_decoder_has_half():

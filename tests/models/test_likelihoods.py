@@ -2,11 +2,12 @@
 
 import math
 
+import pyro
 import pytest
 import torch
 
 from pyro_avae.errors import InputError
-from pyro_avae.models import Gaussian, bernoulli, continuous_bernoulli
+from pyro_avae.models import VAE, Gaussian, bernoulli, continuous_bernoulli, cross_entropy
 
 F64 = torch.float64
 #: Some tens of roundings.
@@ -66,6 +67,18 @@ def test_the_bernoulli_by_hand():
     expected = x * probability.log() + (1 - x) * (1 - probability).log()
     torch.testing.assert_close(bernoulli(logits).log_prob(x), expected, rtol=ROUNDING, atol=ROUNDING)
     torch.testing.assert_close(bernoulli(logits).mean, probability, rtol=ROUNDING, atol=ROUNDING)
+
+
+def test_the_cross_entropy_takes_grey_pixels_and_is_the_bernoulli_of_binary_ones():
+    logits, x = torch.randn(3, 4, dtype=F64), torch.rand(3, 4, dtype=F64)
+    likelihood = cross_entropy(logits)
+    expected = -torch.nn.functional.binary_cross_entropy(logits.sigmoid(), x, reduction="none")
+    torch.testing.assert_close(likelihood.log_prob(x), expected, rtol=ROUNDING, atol=ROUNDING)
+    torch.testing.assert_close(likelihood.log_prob(x.round()), bernoulli(logits).log_prob(x.round()))
+    torch.testing.assert_close(likelihood.mean, logits.sigmoid(), rtol=ROUNDING, atol=ROUNDING)
+    assert likelihood.expand((2, 3, 4)).log_prob(x).shape == (2, 3, 4)
+    with pyro.validation_enabled(True):
+        VAE(torch.nn.Linear(2, 5).double(), latent_dim=2, likelihood=cross_entropy)(torch.rand(3, 5, dtype=F64))
 
 
 @pytest.mark.parametrize("logit", [-8.0, -1.0, 0.3, 5.0])
