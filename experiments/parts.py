@@ -181,9 +181,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             hidden=(256,),
             normalization=s.normalization,
         ),
-        decoder=lambda s, output: ConvDecoder(
+        decoder=lambda s, shape, output: ConvDecoder(
             s.latent_dim,
-            s.image_shape,
+            shape,
             channels=_SMALL_CHANNELS[: _small_stages(s)][::-1],
             hidden=(256,),
             normalization=s.normalization,
