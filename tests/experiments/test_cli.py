@@ -426,3 +426,24 @@ def test_any_method_may_start_from_a_run(cli, tmp_path):
     (model, _, _), (started, _, _) = pyro_avae.load(avae), pyro_avae.load(vae)
     for name, tensor in started.observation.state_dict().items():
         torch.testing.assert_close(model.observation.state_dict()[name], tensor, rtol=0, atol=1e-7)
+
+
+def test_a_lossy_model_with_everything_else_trains_and_is_evaluated(cli, tmp_path):
+    """Images of a bright and a dark half, 8x8 grey: a folder, so that a pixel has few before it."""
+    run, images = tmp_path / "run", tmp_path / "images"
+    for place in range(24):
+        shade = np.random.default_rng(place).integers(0, 256, (8, 8), dtype=np.uint8)
+        folder = images / ("train" if place < 16 else "test") / "one"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(shade).convert("RGB").save(folder / f"{place}.png")
+    words = ["--method", "avae", "--guide", "hamiltonian", "--leapfrog-steps", "2", "--jacobian-l1", "0.1"]
+    words += ["--model", "lossy", "--window", "3", "1", "--prior", "flow", "--flow-hidden", "8", "--hidden", "8"]
+    words += ["--latent-dim", "3", "--batch-size", "4", "--dataset", f"folder:{images}", "--device", "cpu"]
+    done = cli("train", *words, "--steps", "3", "--no-progress", "--out", run)
+    assert done.status == 0, done.err
+    config = json.loads((run / "config.json").read_text())
+    assert config["likelihood"] == "logistic-mixture" and config["window"] == [3, 1]
+    done = cli("evaluate", run, "--limit", "8", "--steps", "1", "--restarts", "1", "--no-progress")
+    assert done.status == 0, done.err
+    found = json.loads((run / "evaluation.json").read_text())
+    assert found["log_likelihood"] < 0 and np.isfinite(found["mse"])
