@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pyro_avae.errors import InputError
 from pyro_avae.runs.files import read_json, write_atomically, write_json
+from pyro_avae.runs.migration import Migrations, migrated
 
 __all__ = [
     "Checkpoint",
@@ -31,6 +32,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+#: From format k to k + 1, of the JSON document.
+MIGRATIONS: Migrations = {}
 KEPT = 2
 
 _NAME = re.compile(r"step-(\d{12})\.json")
@@ -116,8 +119,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     digest = document.pop("sha256", None)
     if digest != _digest(document):
         raise InputError(f"{path}: damaged checkpoint: its checksum does not fit")
-    if document.pop("format", None) != FORMAT:
-        raise InputError(f"{path}: a checkpoint of another version of pyro_avae, expected format {FORMAT}")
+    document = migrated(document, MIGRATIONS, current=FORMAT, what=str(path))
     file = path.with_suffix(".safetensors")
     try:
         content = file.read_bytes()
@@ -145,7 +147,9 @@ def check_module(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) 
             lacking = "the checkpoint" if name not in there else f"the {prefix}"
             raise InputError(f"{prefix}.{name}: {lacking} has none; the checkpoint is of another {prefix}")
         found, expected = there[name], wanted[name]
-        if found.shape != expected.shape or found.dtype != expected.dtype:
+        # A pair trained in float64 may be read in float32.
+        both_floating = found.is_floating_point() and expected.is_floating_point()
+        if found.shape != expected.shape or not (both_floating or found.dtype == expected.dtype):
             raise InputError(
                 f"{prefix}.{name}: expected {expected.dtype} {tuple(expected.shape)}, the checkpoint has {found.dtype}"
                 f" {tuple(found.shape)}; it is of another {prefix}"

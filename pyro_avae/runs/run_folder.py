@@ -13,6 +13,7 @@ from pyro_avae.errors import InputError
 from pyro_avae.paths import shown, user_path
 from pyro_avae.runs.checkpoints import Checkpoint, newest_checkpoint
 from pyro_avae.runs.files import read_json, write_atomically, write_json
+from pyro_avae.runs.lock import LOCK, exclusive
 from pyro_avae.runs.settings import Settings
 
 __all__ = ["Row", "RunFolder"]
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 Row = dict[str, float | None]
 
 _OURS = {
+    LOCK,
     "config.json",
     ".config.json.tmp",
     "checkpoints",
@@ -118,7 +120,13 @@ class RunFolder:
 
     def _clear(self, *, remove_folder: bool) -> None:
         """Remove what training wrote; a file that is not ours stays, and the folder with it."""
-        for path in (self.config, self.log, *self.checkpoints.glob("step-*.safetensors"), *self.kept.glob("step-*")):
+        for path in (
+            self.config,
+            self.log,
+            self.path / LOCK,
+            *self.checkpoints.glob("step-*.safetensors"),
+            *self.kept.glob("step-*"),
+        ):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard, ignore_errors=True)
         for folder in (self.checkpoints, self.kept):
@@ -127,10 +135,28 @@ class RunFolder:
         if remove_folder:
             self.path.rmdir()
 
-    def is_empty(self) -> bool:
-        """Whether nothing is there; raises :class:`InputError` where a file is in the way or looking is not allowed."""
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other trainings out of the folder, which is made where there is none.
+
+        Raises:
+            InputError: another one is in it, or it cannot be made.
+        """
         try:
-            return not self.path.exists() or next(self.path.iterdir(), None) is None
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{shown(self.path)}: cannot be made: {error.strerror}") from error
+        with exclusive(self.path):
+            yield
+
+    def is_empty(self) -> bool:
+        """Whether nothing but a lock is there.
+
+        Raises:
+            InputError: a file is in the way, or looking is not allowed.
+        """
+        try:
+            return not self.path.exists() or all(entry.name == LOCK for entry in self.path.iterdir())
         except OSError as error:
             raise InputError(f"{shown(self.path)}: expected a folder: {error.strerror}") from error
 

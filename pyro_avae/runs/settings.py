@@ -6,11 +6,14 @@ from typing import Any, Self
 
 from pyro_avae.errors import InputError, shown_value
 from pyro_avae.runs.kinds import Integer, IntegerList, Kind, Number, NumberOr, Optional, Switch, Text
+from pyro_avae.runs.migration import Migrations, migrated
 
 __all__ = ["SettingInfo", "Settings", "setting_infos"]
 
 #: Version of the JSON form.
 FORMAT = 1
+#: From format k to k + 1. A new setting needs none: where it is left out it has its default.
+MIGRATIONS: Migrations = {}
 
 _RHO = NumberOr(Number("a number in (-1, 1)", lambda v: -1 < v < 1), ("learned", "learned-per-dimension", "natural"))
 _POSITIVE = Number("a finite number above 0", lambda v: v > 0)
@@ -154,8 +157,8 @@ class Settings:
     )
     precision: str = _setting(
         "32-true",
-        Text("32-true or bf16-mixed"),
-        "32-true, or bf16-mixed to compute networks in bfloat16",
+        Text("32-true, bf16-mixed or 64-true"),
+        "32-true; bf16-mixed to compute networks in bfloat16; 64-true to train in float64",
     )
     log_every: int = _setting(100, Integer(1, 10**12), "steps between logged ones", defines_run=False)
     checkpoint_every: int = _setting(1000, Integer(1, 10**12), "steps between checkpoints", defines_run=False)
@@ -197,12 +200,7 @@ class Settings:
         """
         if not isinstance(document, Mapping):
             raise InputError(f"settings: expected a JSON object, got {type(document).__name__}")
-        values = dict(document)
-        version = values.pop("format", FORMAT)
-        if isinstance(version, bool) or version != FORMAT:
-            raise InputError(
-                f"format: expected {FORMAT}, got {shown_value(version)}; it takes another pyro_avae to read"
-            )
+        values = migrated({"format": FORMAT, **document}, MIGRATIONS, current=FORMAT, what="settings")
         unknown = sorted(map(str, values.keys() - setting_infos().keys()))
         if unknown:
             known = ", ".join(setting_infos())

@@ -95,8 +95,8 @@ def fit(
             have ``kl_weight``. It keeps latent dimensions from being switched off before the decoder has learned to
             use them. Rows show the loss as it is weighted, and the weight.
         seed: the run's seed. The noise of a step depends on it and the step's number alone.
-        precision: ``"32-true"``, the parameters' own dtype, or ``"bf16-mixed"``, in which networks compute in bfloat16
-            under ``torch.autocast``.
+        precision: ``"32-true"``, the parameters' own dtype; ``"bf16-mixed"``, in which networks compute in bfloat16
+            under ``torch.autocast``; or ``"64-true"``, which turns the pair and the images into float64.
         compile: trace and compile the step (:func:`~pyro_avae.compilation.compile_step`; hooks of parameters are then
             not called). By default where ``steps`` are at least 5,000, which makes up for the time that it takes. A
             resumed run goes on as it began.
@@ -275,6 +275,11 @@ def _train(
             if folder is not None:
                 stack.enter_context(folder.undone_on_error())
         stack.callback(trainer.close)  # before what failed is undone: a log that is open writes into its folder
+        for folder in folders:
+            if folder is not None:
+                if not resume:
+                    folder.begin()
+                stack.enter_context(folder.locked())
         found = _open(folders, settings, resume=resume)
         stack.enter_context(isolated(stream_seed(seeds[0], "noise")))
         for pair in pairs:
@@ -299,12 +304,8 @@ def _train(
 def _open(
     folders: Sequence[RunFolder | None], settings: Sequence[Settings | None], *, resume: bool
 ) -> list[Checkpoint | None]:
-    """Begin the folders, or find the newest checkpoints there that are of one step."""
-    found: list[Checkpoint | None] = []
-    for folder in folders:
-        if folder is not None and not resume:
-            folder.begin()
-        found.append(folder.resume() if folder is not None and resume else None)
+    """Find the newest checkpoints there that are of one step, and write the settings."""
+    found = [folder.resume() if folder is not None and resume else None for folder in folders]
     common = min((0 if checkpoint is None else checkpoint.step for checkpoint in found), default=0)
     for number, folder in enumerate(folders):
         checkpoint = found[number]

@@ -9,8 +9,26 @@ from pyro_avae.runs.settings import setting_infos
 
 __all__ = ["PRECISIONS", "Plan"]
 
-#: By Lightning Fabric's names: what ``torch.autocast`` computes in, None for the parameters' own dtype.
-PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16}
+
+@dataclass(frozen=True)
+class Precision:
+    """What a training computes in.
+
+    Attributes:
+        autocast: what ``torch.autocast`` computes networks in; None for the parameters' dtype.
+        parameters: what parameters and images are turned into; None to leave them.
+    """
+
+    autocast: torch.dtype | None = None
+    parameters: torch.dtype | None = None
+
+
+#: By Lightning Fabric's names.
+PRECISIONS = {
+    "32-true": Precision(),
+    "bf16-mixed": Precision(autocast=torch.bfloat16),
+    "64-true": Precision(parameters=torch.float64),
+}
 
 #: Steps that make up for the time that compiling takes, as a rule.
 WORTH_COMPILING = 5000
@@ -45,10 +63,10 @@ class Plan:
             setting_infos()["steps"].kind.check(name, getattr(self, name))
         setting_infos()["keep_every"].kind.check("keep_every", self.keep_every)
         if self.precision not in PRECISIONS:
-            raise InputError(f"precision: expected {' or '.join(PRECISIONS)}, got {self.precision!r}")
+            raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
     @property
-    def autocast(self) -> torch.dtype | None:
+    def computes_in(self) -> Precision:
         """What to compute in."""
         return PRECISIONS[self.precision]
 

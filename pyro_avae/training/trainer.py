@@ -62,6 +62,10 @@ class Trainer:
         _check(pairs, elbo)
         self.plan, self.ranks = plan, ranks
         self.device = _move(pairs, device)
+        dtype = plan.computes_in.parameters
+        if dtype is not None:
+            for module in (module for pair in pairs for module in pair):
+                module.to(dtype)
         sources = _sources(data, self.device, seeds=seeds, rank=ranks.rank)
         batch_size = min(plan.batch_size, len(sources[0]))
         if batch_size % ranks.count:
@@ -90,9 +94,9 @@ class Trainer:
             device=self.device,
             seeds=seeds,
             example=lambda: self.members[0].argument(0),
-            prepare=sources[0].images,
+            prepare=sources[0].images if dtype is None else lambda given: sources[0].images(given).to(dtype),
             kl_warmup=plan.kl_warmup,
-            autocast=plan.autocast,
+            autocast=plan.computes_in.autocast,
             ranks=ranks,
         )
         for number, member in enumerate(self.members):

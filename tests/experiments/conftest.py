@@ -40,6 +40,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
+@pytest.fixture(name="environment")
+def environment_fixture() -> dict[str, str]:
+    """:func:`environment`."""
+    return environment()
+
+
 def start(*argv: str | Path, cwd: Path) -> subprocess.Popen[str]:
     """The command line in a process of its own."""
     command = [sys.executable, "-m", "pyro_avae.experiments.cli", *map(str, argv)]

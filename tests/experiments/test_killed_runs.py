@@ -1,8 +1,12 @@
 """Real processes, really killed: what they saved is there, and the run goes on exactly."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,9 +40,9 @@ def wait_for_step(run, step):
     raise AssertionError("no checkpoint in two minutes")
 
 
-def assert_same(run, whole):
+def assert_same(run, whole, *, step=600):
     one, other = (newest_checkpoint(folder / "checkpoints") for folder in (run, whole))
-    assert one.step == other.step == 600 and one.tensors.keys() == other.tensors.keys()
+    assert one.step == other.step == step and one.tensors.keys() == other.tensors.keys()
     assert "model.coupling.raw" in one.tensors
     for name, tensor in one.tensors.items():
         assert torch.equal(tensor, other.tensors[name]), name
@@ -74,3 +78,23 @@ def test_a_signal_saves_and_has_its_status(process, cli, tmp_path, whole, signum
     assert "Traceback" not in err and len(err.splitlines()) == 1
     assert cli("train", "--out", run, "--resume", "--device", "cpu", "--no-progress").status == 0
     assert_same(run, whole)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+@pytest.mark.parametrize(
+    ("kills", "steps", "every"), [(3, 600, 20), pytest.param(50, 4000, 25, marks=pytest.mark.slow)]
+)
+def test_killed_again_and_again_it_equals_the_run_that_was_never_stopped(
+    tmp_path, cli, environment, kills, steps, every
+):
+    """At random moments, every third as soon as a file of a checkpoint is half written."""
+    words = [*RUN[:-1], "--steps", str(steps), "--checkpoint-every", str(every), "--no-progress"]
+    assert cli(*words, "--out", tmp_path / "whole").status == 0
+    script = Path(__file__).with_name("kill_often.py")
+    command = [sys.executable, str(script), str(kills), "0", *words, "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["kills"] == kills and found["status"] == 0
+    assert found["inside"] >= (5 if kills >= 50 else 0), found
+    assert_same(tmp_path / "run", tmp_path / "whole", step=steps)

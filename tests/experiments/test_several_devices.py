@@ -77,7 +77,7 @@ def test_one_device_needs_no_fabric(tmp_path, monkeypatch):
         (["--devices", "0"], "--devices: expected an integer in 1..100000, got '0'"),
         (["--devices", "2", "--device", "cuda:0"], "--device: expected cpu or cuda with several --devices, got cuda:0"),
         (["--devices", "3"], "--batch-size: expected a multiple of the 3 devices, got 8"),
-        (["--precision", "half"], "precision: expected 32-true or bf16-mixed, got 'half'"),
+        (["--precision", "half"], "precision: expected one of 32-true, bf16-mixed, 64-true, got 'half'"),
     ],
 )
 def test_wrong_options(tmp_path, capsys, given, message):

@@ -121,7 +121,7 @@ def test_another_format_is_refused(tmp_path):
     document["format"] = 99
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps({**document, "sha256": digest}))
-    with pytest.raises(InputError, match="another version"):
+    with pytest.raises(InputError, match="format: expected 1, got 99"):
         read_checkpoint(path)
 
 

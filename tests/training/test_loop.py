@@ -1,5 +1,6 @@
 """The SVI loop: what it computes, what it leaves alone, and that it really learns."""
 
+import copy
 import json
 from itertools import chain
 
@@ -16,6 +17,7 @@ from pyro_avae.elbo import AVAE_ELBO
 from pyro_avae.errors import InputError
 from pyro_avae.guides import AmortizedGuide, AVAEGuide, MLPEncoder
 from pyro_avae.models import PPCA, VAE, ExtendedVAE, Gaussian, MLPDecoder, bernoulli
+from pyro_avae.runs.checkpoints import load_module, newest_checkpoint
 from pyro_avae.runs.settings import Settings
 from pyro_avae.training import NonFiniteError, fit
 from pyro_avae.training.batches import EpochOrder
@@ -284,7 +286,7 @@ def test_what_fails_after_a_checkpoint_keeps_it(make_pair, images, tmp_path):
 
     with pytest.raises(ValueError, match="callback"):
         fit(*make_pair(), images, steps=5, out=tmp_path, checkpoint_every=2, log_every=1, callbacks=[fail])
-    assert {"checkpoints", "kept", "log.jsonl", "tensorboard"} == {path.name for path in tmp_path.iterdir()}
+    assert {".lock", "checkpoints", "kept", "log.jsonl", "tensorboard"} == {path.name for path in tmp_path.iterdir()}
     assert fit(*make_pair(), images, steps=5, out=tmp_path, resume=True).steps == 5
 
 
@@ -360,3 +362,21 @@ def test_training_on_a_gpu(make_pair, images):
     model, guide = make_pair()
     history = fit(model, guide, images, steps=50, batch_size=10, lr=0.01, device="cuda").history
     assert next(model.parameters()).is_cuda and history[-1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_float64_is_an_option_and_its_run_is_read_in_float32(make_pair, images, tmp_path, compile):
+    """The first step's loss is that of the pair turned double by hand, to rounding of float64."""
+    pair = make_pair()
+    by_hand = copy.deepcopy(pair)
+    result = fit(*pair, images, steps=3, batch_size=8, log_every=1, precision="64-true", compile=compile, out=tmp_path)
+    assert all(tensor.dtype == torch.float64 for module in pair for tensor in module.parameters())
+    other = fit(*(module.double() for module in by_hand), images.double(), steps=3, batch_size=8, log_every=1)
+    for row, same in zip(result.history, other.history, strict=True):
+        assert row["loss"] == pytest.approx(same["loss"], rel=1e-12)
+    found = newest_checkpoint(tmp_path / "checkpoints")
+    name = "observation.decoder.layers.0.weight"
+    assert found.tensors[f"model.{name}"].dtype == torch.float64
+    fresh = make_pair(seed=5)
+    load_module(fresh[0], found.tensors, "model")
+    assert torch.equal(fresh[0].get_parameter(name), pair[0].get_parameter(name).float())
