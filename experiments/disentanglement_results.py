@@ -23,6 +23,9 @@ _QUALITY = {
 }
 _MISSING = "–"
 
+#: Steps and seeds of the published rows.
+_PUBLISHED_RUNS = (str(PRESETS["full"].settings["steps"]), str(PRESETS["full"].seeds))
+
 Document = Mapping[str, Any]
 
 
@@ -92,7 +95,7 @@ def _table(document: Document, measure: str, name: str) -> ExtraTable:
         theirs = (row["paper"] or {}).get(measure)
         if theirs:
             published.append(len(cells))
-            cells.append([f"{row['label']}, published", *(_value(theirs.get(rho)) for rho in rhos), "300000", "10"])
+            cells.append([f"{row['label']}, published", *(_value(theirs.get(rho)) for rho in rhos), *_PUBLISHED_RUNS])
         ours = row["ours"]
         numbers = [_number(ours[measure][rho], 3) for rho in rhos]
         cells.append([f"{row['label']}, ours", *numbers, str(ours["steps"]), str(len(ours["seeds"]))])

@@ -64,6 +64,6 @@ def neighbours(
     draws = torch.rand(1 + count, len(values), dtype=torch.float64, generator=generator)
     centroid = (draws[0] * values).long()
     # The small amount is for products such as 0.29 * 100, which are a whole number but for rounding.
-    radius = torch.where(values >= fewest, (rho * values + 1e-9).floor().long(), 0)
+    radius = torch.where(values >= fewest, (rho * values.double() + 1e-9).floor().long(), 0)
     low, high = (centroid - radius).clamp(min=0), torch.minimum(centroid + radius, values - 1)
     return low + (draws[1:] * (high - low + 1)).long()
