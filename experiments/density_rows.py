@@ -10,8 +10,8 @@ __all__ = ["DENSITY_DATASETS", "DENSITY_ROWS", "PUBLISHED_NLL", "PublishedNLL"]
 
 DENSITY_DATASETS = ("binarized-mnist", "omniglot", "caltech-silhouettes")
 
-#: Five importance samples, not fifty: on a CPU fifty take ten times as long. The free bits of the VLAE are its paper's
-#: 0.01 nats per pixel.
+#: Five importance samples, not the usual fifty, which take ten times the decoding. The free bits of the VLAE
+#: are its paper's 0.01 nats per pixel.
 DENSITY_ROWS: Sequence[Row] = (
     Row("vae", "VAE", "vae"),
     Row("iwae", "IWAE, k = 5", "iwae", {"num_particles": 5}),

@@ -97,7 +97,7 @@ def test_the_table_has_ours_then_the_published_ones(done):
     assert "25 samples of each of the first 40 test images" in page
     assert "*VLAE, published*" in page
     _, second = density_words({**document, "dataset": "omniglot"})
-    assert "Trained for 10 steps" in second and "the split and the grey images of Burda" in second
+    assert "trained for 10 steps" in second and "the split and the grey images of Burda" in second
     assert "Burda" not in density_words(document)[1]
     assert density_table({"rows": []}) is None and density_words({"rows": []}) == []
 
