@@ -115,7 +115,7 @@ class PerSampleGradients:
     @property
     def _used(self) -> list[bool]:
         (output,) = (node for node in self._traced.graph.graph.nodes if node.op == "output")
-        gradients: Sequence[object] = output.args[0][2]  # type: ignore[index,assignment]
+        gradients: Sequence[object] = output.args[0][2]
         return [gradient is not None for gradient in gradients]
 
 
