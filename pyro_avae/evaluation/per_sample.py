@@ -120,6 +120,6 @@ class PerSampleGradients:
 
 
 def images_at_once(size: int, device: torch.device) -> int:
-    """How many gradients of ``size`` numbers are held at once: 32 MiB on a CPU, where more cost page faults, or 1 GiB."""
+    """How many gradients of ``size`` numbers are held at once: 32 MiB on a CPU (more cost page faults), else 1 GiB."""
     numbers = 2**23 if device.type == "cpu" else 2**28
     return max(1, min(512, math.floor(numbers / max(size, 1))))
