@@ -8,6 +8,7 @@ from pyro_avae.devices import as_device
 from pyro_avae.experiments.train import make_importable
 from pyro_avae.paths import shown
 from pyro_avae.report import read_runs, write_report
+from pyro_avae.report.influence_section import influence_sections
 
 __all__ = ["add_arguments", "run"]
 
@@ -30,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
     if any(":" in one.method for one in runs):
         make_importable()
     progress = None if args.no_progress else lambda stage: print(f"making {stage}", file=sys.stderr)
-    target = write_report(args.runs, args.out, title=args.title, device=device, progress=progress)
+    extras = influence_sections(runs)
+    target = write_report(args.runs, args.out, title=args.title, device=device, progress=progress, extras=extras)
     for one in runs:
         for gap in one.gaps:
             print(f"{one.label}: {gap}", file=sys.stderr)

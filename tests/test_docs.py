@@ -88,3 +88,11 @@ def test_the_compiled_step_of_a_program_of_one_s_own_learns(monkeypatch):
         exec(compile(code, "compiled-steps.md", "exec"), namespace)
     assert float(namespace["losses"][-1]) < 0.2 * float(namespace["losses"][0])
     assert float(namespace["model"].noise.detach()) < 0.2
+
+
+def test_the_code_of_the_page_on_influence_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / "influence.md").read_text(), flags=re.DOTALL):
+        exec(compile(block, "influence.md", "exec"), namespace)
+    assert namespace["found"].influence.shape == (60, 5) and len(namespace["found"].steps) == 10

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from pyro.infer import ELBO
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Influence", "influence"]
 
 log = logging.getLogger(__name__)
+
+#: Gradients ``(B, P)`` to what of them is compared.
+Project = Callable[[Tensor], Tensor]
 
 #: Numbers of gradients that are kept while training images pass by: 1 GiB of float32.
 _MOST_KEPT = 2**28
@@ -139,33 +142,28 @@ def influence(
     _check(train, test, num_samples, batch_size)
     points = list(stages) or [Stage(0, 1.0, lambda model, guide: None)]
     with _eval_mode_and_back(model, guide):
-        points[0].load(model, guide)
         device = device_of(model, guide)
         of = PerSampleGradients(
             model, guide, elbo or AVAE_ELBO(), _images(train, range(1), device)[0], draws=num_samples // 2
         )
         project = _projection(of, projection, 0 if test is None else len(test), seed=seed, device=device)
         size = batch_size or images_at_once(of.size, device)
-        found = [torch.zeros(len(train), dtype=torch.float64) for _ in range(2)]
+        own, loss = (torch.zeros(len(train), dtype=torch.float64) for _ in range(2))
         matrix = torch.zeros(len(train), 0 if test is None else len(test), dtype=torch.float64)
         for number, stage in enumerate(points):
             stage.load(model, guide)
             halves = _Halves(of, seed=seed, stage=stage.step, device=device)
-            kept = [] if test is None else [project(halves.mean(test, rows)) for rows in _chunks(len(test), size)]
-            for rows in _chunks(len(train), size):
-                one, other = halves(train, rows)
+            for rows, found in _at_stage(halves, train, test, project, size):
                 place = slice(rows.start, rows.stop)
-                found[0][place] += stage.weight * (one.gradients * other.gradients).sum(1).cpu().double()
-                found[1][place] = ((one.loss + other.loss) / 2).cpu().double()
-                if kept:
-                    mean = project((one.gradients + other.gradients) / 2)
-                    matrix[place] += stage.weight * torch.cat([mean @ each.T for each in kept], 1).cpu().double()
+                own[place] += stage.weight * found.own.cpu().double()
+                loss[place] = found.loss.cpu().double()
+                matrix[place] += stage.weight * found.on_tests.cpu().double()
                 if progress is not None:
                     progress("influence", number * len(train) + rows.stop, len(points) * len(train))
     return Influence(
-        self_influence=found[0],
+        self_influence=own,
         influence=matrix,
-        loss=found[1],
+        loss=loss,
         steps=[stage.step for stage in stages],
         weights=[stage.weight for stage in stages],
         num_samples=num_samples,
@@ -199,9 +197,29 @@ class _Halves:
         return [self._of(x, self._of.noise(source, rows)) for source in sources]
 
 
-def _projection(
-    of: PerSampleGradients, dim: int | None, kept: int, *, seed: int, device: torch.device
-) -> Callable[[Tensor], Tensor]:
+class _Products(NamedTuple):
+    """Inner products of some training images' gradients: of their halves, and with those of the test images."""
+
+    own: Tensor
+    loss: Tensor
+    on_tests: Tensor
+
+
+def _at_stage(
+    halves: _Halves, train: Tensor | Split, test: Tensor | Split | None, project: Project, size: int
+) -> Iterator[tuple[range, _Products]]:
+    """What one stage adds, ``size`` training images at a time."""
+    kept = [] if test is None else [project(halves.mean(test, rows)) for rows in _chunks(len(test), size)]
+    for rows in _chunks(len(train), size):
+        one, other = halves(train, rows)
+        on_tests = one.loss.new_zeros(len(rows), 0)
+        if kept:
+            mean = project((one.gradients + other.gradients) / 2)
+            on_tests = torch.cat([mean @ each.T for each in kept], 1)
+        yield rows, _Products((one.gradients * other.gradients).sum(1), (one.loss + other.loss) / 2, on_tests)
+
+
+def _projection(of: PerSampleGradients, dim: int | None, kept: int, *, seed: int, device: torch.device) -> Project:
     if kept * (dim or of.size) > _MOST_KEPT:
         raise InputError(
             f"projection: the gradients of {kept} test images, {dim or of.size} numbers each, are too many to keep;"

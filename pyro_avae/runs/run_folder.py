@@ -33,6 +33,9 @@ _OURS = {
     ".log.jsonl.tmp",
     "tensorboard",
     "evaluation.json",
+    "influence.json",
+    "influence-self.png",
+    "influence-test.png",
     "probes.safetensors",
     ".probes.safetensors.tmp",
 }
@@ -50,6 +53,7 @@ class RunFolder:
         RUN/tensorboard/        the same as curves
         RUN/evaluation.json     written by ``pyro-avae evaluate``
         RUN/probes.safetensors  the probes that it fitted
+        RUN/influence.json      written by ``pyro-avae influence``, with influence-self.png and influence-test.png
 
     Args:
         path: the folder; it need not exist.
@@ -63,6 +67,7 @@ class RunFolder:
         self.log = self.path / "log.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.evaluation = self.path / "evaluation.json"
+        self.influence = self.path / "influence.json"
         self.probes = self.path / "probes.safetensors"
 
     def begin(self) -> None:

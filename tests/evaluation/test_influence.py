@@ -74,8 +74,6 @@ def test_the_sum_over_stages_for_a_pair_of_ones_own():
     after = [p.detach().clone() for p in (*model.parameters(), *guide.parameters())]
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
     own, matrix = 0.0, 0.0
-    # influence() brings the first stage in twice: once to trace, once to use it.
-    moved(model, guide, 0.1)
     for weight in (0.5, 1.5):
         moved(model, guide, 0.1)
         train, test = (torch.stack([loss_gradient(model, guide, one) for one in part]) for part in (x, y))

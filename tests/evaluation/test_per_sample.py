@@ -216,3 +216,17 @@ def test_a_parameter_that_the_loss_does_not_depend_on_has_no_part():
     of = PerSampleGradients(model, guide, elbo, images(1, SHAPE)[0], draws=2)
     assert not any("unused" in name for name in of.names)
     assert of.size == sum(p.numel() for n, p in of._program.parameters.items() if n in of.names)
+
+
+@pytest.mark.cuda
+def test_a_gpu_computes_what_the_cpu_computes():
+    model, guide, elbo = avae()
+    x = images(4, SHAPE)
+    of = PerSampleGradients(model, guide, elbo, x[0], draws=3)
+    noise = of.noise(NoiseSource(0), range(4))
+    expected = of(x, noise)
+    model.cuda()
+    guide.cuda()
+    there = PerSampleGradients(model, guide, elbo, x[0].cuda(), draws=3)
+    found = there(x.cuda(), [one.cuda() for one in noise])
+    torch.testing.assert_close(found.gradients.cpu(), expected.gradients, rtol=1e-9, atol=1e-9)
