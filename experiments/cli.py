@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Command] = {
     "verify": Command("check the bounds against their closed forms on linear-Gaussian models", "verify"),
     "train": Command("train a model and guide", "train"),
     "evaluate": Command("attack and measure a trained run, write its evaluation.json", "evaluate"),
+    "ood": Command("score how strange another data set's images are to a trained run", "ood"),
     "report": Command("write an HTML report of runs", "report"),
     "reproduce": Command("train and attack the rows of the paper's tables", "reproduce"),
 }

@@ -32,6 +32,10 @@ _OURS = {
     "evaluation.json",
     "probes.safetensors",
     ".probes.safetensors.tmp",
+    "ood.json",
+    ".ood.json.tmp",
+    "ood.svg",
+    ".ood.svg.tmp",
 }
 
 
@@ -46,6 +50,7 @@ class RunFolder:
         RUN/tensorboard/        the same as curves
         RUN/evaluation.json     written by ``pyro-avae evaluate``
         RUN/probes.safetensors  the probes that it fitted
+        RUN/ood.json, ood.svg   written by ``pyro-avae ood``
 
     Args:
         path: the folder; it need not exist.
@@ -59,6 +64,8 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.evaluation = self.path / "evaluation.json"
         self.probes = self.path / "probes.safetensors"
+        self.ood = self.path / "ood.json"
+        self.ood_picture = self.path / "ood.svg"
 
     def begin(self) -> None:
         """Make the folder for a new run.
