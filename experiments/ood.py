@@ -6,25 +6,28 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from pyro_avae.data import DATASETS, ImageData, Split, load_dataset
 from pyro_avae.devices import as_device, default_device
 from pyro_avae.errors import InputError
-from pyro_avae.evaluation.ood import TRAIN_IMAGES, VARIANTS, Pair, evaluate_ood
+from pyro_avae.evaluation.ood import LABELS, TRAIN_IMAGES, VARIANTS, Pair, evaluate_ood
 from pyro_avae.evaluation.settings import Progress
 from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.stage_bars import stage_bars
 from pyro_avae.experiments.train import make_importable
 from pyro_avae.paths import shown
-from pyro_avae.report.ood import HEADINGS, ood_picture, ood_rows
+from pyro_avae.report.ood import ood_picture
 from pyro_avae.runs.files import write_atomically, write_json
 from pyro_avae.runs.kinds import Integer, Number
 from pyro_avae.runs.loading import LoadedRun, load_run
 from pyro_avae.runs.run_folder import RunFolder
 
 __all__ = ["add_arguments", "ood_table", "run", "score_run"]
+
+_SHORT = {"auroc": "AUROC", "auprc": "AUPRC", "fpr95": "FPR95"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,18 +163,22 @@ def score_run(
     return document
 
 
-def ood_table(document: Mapping[str, Any]) -> Table:
-    """The scores for a terminal."""
+def ood_table(document: Mapping[str, Any]) -> Group:
+    """The scores for a terminal, and below them what is absent."""
     counts = document["num_images"]
     table = Table(
         title=f"{document['method']}: {counts['inside']} images of {document['inside']},"
         f" {counts['outside']} of {document['outside']}"
     )
-    for place, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if place == 0 else "right", overflow="fold")
-    for row in ood_rows(document):
-        table.add_row(*row)
-    return table
+    for heading in ("score", *_SHORT.values()):
+        table.add_column(heading, justify="left" if heading == "score" else "right")
+    for name, score in document["scores"].items():
+        first = score["auroc"]
+        values = [f"{score[metric]['value']:.3f}" for metric in list(_SHORT)[1:]]
+        interval = f"{first['value']:.3f} ({first['low']:.3f} to {first['high']:.3f})"
+        table.add_row(LABELS[name], interval, *values)
+    absent = [Text(f"{LABELS[name]}: absent, {why}") for name, why in document["absent"].items()]
+    return Group(table, *absent)
 
 
 def _images(split: Split, limit: int | None) -> torch.Tensor:
