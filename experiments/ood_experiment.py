@@ -118,6 +118,7 @@ def ood_experiment(
         raise InputError(f"--preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
     size, place, folder, start = PRESETS[preset], as_device(device), user_path(out), time.monotonic()
     names = (INSIDE, OUTSIDE, *([BACKGROUND] if size.background else []))
+    cpu_start = time.process_time()
     sets = {name: load_dataset(name, root=data_root, device=place) for name in names}
 
     def trained(method: str, number: int, data: ImageData) -> LoadedRun:
@@ -147,6 +148,7 @@ def ood_experiment(
         "preset": preset,
         "training": {**size.training, "likelihood": "categorical"},
         "seconds": round(time.monotonic() - start, 1),
+        "cpu_seconds": round(time.process_time() - cpu_start, 1),
         "machine": {"device": str(place), "threads": torch.get_num_threads(), **_versions()},
         "methods": {method: _without_values(scored) for method, scored in found.items()},
     }

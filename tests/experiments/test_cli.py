@@ -45,7 +45,7 @@ def test_every_command_has_help_seed_and_device(cli, name):
     ("argv", "message"),
     [
         ([], "required: COMMAND"),
-        (["tran"], "command: expected one of quickstart, verify, train, evaluate, report, reproduce, got 'tran'"),
+        (["tran"], "command: expected one of quickstart, verify, train, evaluate, ood, report, reproduce, got 'tran'"),
         (["--nonsense"], "required: COMMAND"),
         (["train"], "required: --out"),
         (["train", "--out", "r", "--stepz", "3"], "unrecognized arguments: --stepz"),
