@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command("train a model and guide", "train"),
     "evaluate": Command("attack and measure a trained run, write its evaluation.json", "evaluate"),
     "influence": Command("find the training images that made a trained run what it is", "influence"),
+    "ood": Command("score how strange another data set's images are to a trained run", "ood"),
     "report": Command("write an HTML report of runs", "report"),
     "reproduce": Command("train and attack the rows of the paper's tables", "reproduce"),
 }

@@ -92,6 +92,6 @@ def _split(split: Split, rate: float, seed: int) -> MutatedSplit:
 
 
 def _mutated(pixels: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
-    levels = torch.randint(256, pixels.shape, generator=generator, device=pixels.device)
+    levels = torch.randint(256, pixels.shape, generator=generator, device=pixels.device, dtype=pixels.dtype)
     replaced = torch.rand(pixels.shape, generator=generator, device=pixels.device) < rate
-    return torch.where(replaced, levels.to(pixels.dtype), pixels)
+    return torch.where(replaced, levels, pixels)

@@ -10,6 +10,7 @@ from pyro_avae.paths import shown, user_path
 from pyro_avae.report.extras import Extra
 from pyro_avae.report.factor_rows import factor_rows, neighbourhoods_of
 from pyro_avae.report.findings import findings
+from pyro_avae.report.ood import ood_extras
 from pyro_avae.report.robustness_curves import robustness_curves
 from pyro_avae.report.runs import Run, read_runs
 from pyro_avae.report.sections import Section, sections_of
@@ -66,7 +67,7 @@ def build_report(
         "title": title,
         "runs": runs,
         "gaps": [(run.label, gap) for run in runs for gap in (*run.gaps, *gaps.get(run.label, ()))],
-        "extras": extras,
+        "extras": [*extras, *ood_extras(runs)],
         "findings": findings(runs),
         "epsilons": epsilons_of(runs),
         "accuracy": accuracy_rows(runs),

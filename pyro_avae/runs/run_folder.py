@@ -38,6 +38,10 @@ _OURS = {
     "influence-test.png",
     "probes.safetensors",
     ".probes.safetensors.tmp",
+    "ood.json",
+    ".ood.json.tmp",
+    "ood.svg",
+    ".ood.svg.tmp",
 }
 
 
@@ -54,6 +58,7 @@ class RunFolder:
         RUN/evaluation.json     written by ``pyro-avae evaluate``
         RUN/probes.safetensors  the probes that it fitted
         RUN/influence.json      written by ``pyro-avae influence``, with influence-self.png and influence-test.png
+        RUN/ood.json, ood.svg   written by ``pyro-avae ood``
 
     Args:
         path: the folder; it need not exist.
@@ -69,6 +74,8 @@ class RunFolder:
         self.evaluation = self.path / "evaluation.json"
         self.influence = self.path / "influence.json"
         self.probes = self.path / "probes.safetensors"
+        self.ood = self.path / "ood.json"
+        self.ood_picture = self.path / "ood.svg"
 
     def begin(self) -> None:
         """Make the folder for a new run.

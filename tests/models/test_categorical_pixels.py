@@ -22,11 +22,12 @@ def reference(out, channels):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-def test_every_level_is_read_as_itself(dtype):
-    """x = k/255 in any dtype has the probability of level k, the most of them where the logits say so."""
+@pytest.mark.parametrize("away", [0.0, 0.4, -0.4])
+def test_every_level_is_read_as_itself(dtype, away):
+    """x = k/255, and what is nearest to it, has the probability of level k."""
     out = torch.zeros(256, 256, 1, 1, dtype=dtype)
     out[LEVELS, LEVELS] = 50.0
-    x = (LEVELS.to(dtype) / 255).reshape(256, 1, 1, 1)
+    x = ((LEVELS.to(dtype) + away) / 255).clamp(0, 1).reshape(256, 1, 1, 1)
     # exp(-50) * 255 is below the rounding of 1 in either dtype
     assert float(categorical(out).log_prob(x).abs().max()) <= 10 * torch.finfo(dtype).eps
 

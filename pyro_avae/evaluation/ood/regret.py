@@ -6,7 +6,7 @@ with the decoder :math:`\theta` fixed (Xiao, Yan and Amit, *Likelihood Regret*, 
 With the ELBO and a family that holds p(z|x) it is :math:`\mathrm{KL}(q_\phi(z|x)\,\|\,p(z|x))`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,11 +24,10 @@ from pyro_avae.randomness import stream_seed
 
 __all__ = ["Regret", "likelihood_regret"]
 
-# Values that the likelihood's parameters of one pass may take: 16 MiB of float32 on a CPU, 2 GiB elsewhere; and the
-# values that the images' own parameters may take, four times over with their gradients and Adam's two moments.
-_CHUNK_VALUES = {"cpu": 2**22}
-_CHUNK_VALUES_ELSEWHERE = 2**29
-_OWN_VALUES = 2**26
+# Values that the likelihood's parameters of one pass may take, 16 MiB of float32 on a CPU and 2 GiB elsewhere; and the
+# images' own parameters, 256 MiB and 4 GiB: four times that with their gradients and Adam's two moments.
+_VALUES = {"cpu": (2**22, 2**26)}
+_VALUES_ELSEWHERE = (2**29, 2**30)
 
 
 class Regret(NamedTuple):
@@ -105,6 +104,7 @@ def likelihood_regret(
         InputError: counts below their minimum, a step size that is not positive, an unknown bound, no images.
 
     Example:
+        >>> from pyro_avae.evaluation.ood import sigma_points
         >>> from pyro_avae.guides import AmortizedGuide, LinearEncoder
         >>> from pyro_avae.models import PPCA
         >>> _ = torch.manual_seed(0)
@@ -116,15 +116,7 @@ def likelihood_regret(
     """
     variant = FreePosterior() if variant is None else variant
     counts = {"num_samples": num_samples, "step_samples": step_samples, "check_every": check_every, "images": len(x)}
-    for name, value in {**counts, "chunk": 1 if chunk is None else chunk}.items():
-        if value < 1:
-            raise InputError(f"{name}: expected at least 1, got {value}")
-    if steps < 0:
-        raise InputError(f"steps: expected at least 0, got {steps}")
-    if lr is not None and not lr > 0:
-        raise InputError(f"lr: expected a step size above 0, got {lr}")
-    if bound not in BOUNDS:
-        raise InputError(f"bound: expected one of {', '.join(BOUNDS)}, got {bound!r}")
+    _check({**counts, "chunk": 1 if chunk is None else chunk}, steps, lr, bound)
     size = variant.lr if lr is None else lr
     make = optimizer or (lambda parameters: Adam(parameters, lr=size))
     looks = [step % check_every == 0 or step == steps for step in range(1, steps + 1)]
@@ -132,8 +124,9 @@ def likelihood_regret(
     with frozen(model, guide):
         first = x[:1].to(device)
         noise = _fixed(nodes, first) if nodes is not None else _drawn(guide, first, num_samples, step_samples, seed)
-        decodings = _decodings(model, guide, first)
-        images = chunk or max(1, min(decodings, _OWN_VALUES // variant.values(guide, first)))
+        decoded, own_values = _VALUES.get(device.type, _VALUES_ELSEWHERE)
+        decodings = max(1, decoded // _values_decoded(model, guide, first))
+        images = chunk or max(1, min(decodings, own_values // variant.values(guide, first)))
         blocked = _Blocks(noise, max(1, decodings // min(images, len(x))))
         for part in x.split(images):
             own = variant(guide, part.to(device))
@@ -142,6 +135,19 @@ def likelihood_regret(
             if progress is not None:
                 progress("likelihood regret", done, len(x))
     return Regret(*(torch.cat(column).cpu() for column in zip(*found, strict=True)))
+
+
+def _check(counts: Mapping[str, int], steps: int, lr: float | None, bound: str) -> None:
+    """Refuse options out of range."""
+    for name, value in counts.items():
+        if value < 1:
+            raise InputError(f"{name}: expected at least 1, got {value}")
+    if steps < 0:
+        raise InputError(f"steps: expected at least 0, got {steps}")
+    if lr is not None and not lr > 0:
+        raise InputError(f"lr: expected a step size above 0, got {lr}")
+    if bound not in BOUNDS:
+        raise InputError(f"bound: expected one of {', '.join(BOUNDS)}, got {bound!r}")
 
 
 def _regret(
@@ -199,9 +205,7 @@ def _drawn(guide: Guide, x: Tensor, num_samples: int, step_samples: int, seed: i
     return _Noise(draw(num_samples, "regret", 0), lambda step: draw(step_samples, "regret", step))
 
 
-def _decodings(model: Model, guide: Guide, x: Tensor) -> int:
-    """How many images one pass of the decoder may make."""
+def _values_decoded(model: Model, guide: Guide, x: Tensor) -> int:
+    """How many values the likelihood of one image takes."""
     with torch.no_grad():
-        width = parameters_per_value(model.observe(guide.encode(x)[0]))
-    limit = _CHUNK_VALUES.get(x.device.type, _CHUNK_VALUES_ELSEWHERE)
-    return max(1, limit // (x.numel() * width))
+        return x.numel() * parameters_per_value(model.observe(guide.encode(x)[0]))

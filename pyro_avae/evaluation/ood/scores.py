@@ -24,7 +24,7 @@ from pyro_avae.evaluation.pair import Guide, Model, device_of
 from pyro_avae.evaluation.settings import Progress
 from pyro_avae.randomness import isolated
 
-__all__ = ["LABELS", "Pair", "evaluate_ood", "ood_scores"]
+__all__ = ["LABELS", "TRAIN_IMAGES", "Pair", "evaluate_ood", "ood_scores"]
 
 #: What each score is called; all are larger for stranger images.
 LABELS: Mapping[str, str] = {

@@ -256,6 +256,17 @@ def test_a_pair_of_ones_own():
         assert float(found.regret.min()) > 0
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("variant", [FreePosterior(), EncoderCopies(lr=1e-2)])
+def test_a_gpu_finds_what_a_cpu_finds(variant):
+    """The noise is drawn on the CPU for both; sums in another order."""
+    model, x = ppca()
+    guide = wrong_guide()
+    here = likelihood_regret(model, guide, x, variant=variant, steps=30)
+    there = likelihood_regret(model.cuda(), guide.cuda(), x, variant=variant, steps=30)
+    torch.testing.assert_close(there.regret, here.regret, rtol=1e-9, atol=1e-9)
+
+
 def test_progress_counts_images():
     model, x = ppca()
     told = []
