@@ -1,0 +1,116 @@
+"""Train and evaluate again and again in one process, and watch its memory.
+
+python -m benchmarks.soak [--minutes 60] [--json FILE] [--plot FILE]
+
+A round trains an AVAE on the embedded digits, stops half way, goes on from its checkpoint (every other round compiled),
+and evaluates the run by a probe and an attack; then the run is removed. After each round the process's resident memory
+is noted. What the first rounds load (inductor, scikit-learn, allocator pools) stays; a leak goes on growing, and the
+slope over the second half of the rounds, in MiB per hour, shows it.
+"""
+
+import argparse
+import gc
+import json
+import tempfile
+import time
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from benchmarks.machine import described
+from benchmarks.options import new_file
+from pyro_avae.experiments.cli import main as command_line
+
+__all__ = ["Sample", "main", "round_of", "slope"]
+
+TRAIN = ["--method", "avae", "--hidden", "64", "--latent-dim", "8", "--lr", "1e-3", "--device", "cpu", "--no-progress"]
+EVALUATE = ["--limit", "100", "--steps", "5", "--restarts", "1", "--device", "cpu", "--no-progress"]
+STEPS = 400
+
+
+class Sample(NamedTuple):
+    """Seconds since the start, and the process's resident memory in MiB."""
+
+    seconds: float
+    mebibytes: float
+
+
+def resident() -> float:
+    """Resident memory of this process in MiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return float(line.split()[1]) / 1024
+    raise OSError("/proc/self/status has no VmRSS: this takes Linux")
+
+
+def round_of(number: int, folder: Path) -> None:
+    """Train half, resume, evaluate."""
+    run, compiled = folder / f"run-{number}", "--compile" if number % 2 else "--no-compile"
+    words = ["train", *TRAIN, compiled, "--seed", str(number), "--out", str(run), "--checkpoint-every", "50"]
+    _call([*words, "--steps", str(STEPS), "--log-every", "50"])
+    # As after a kill: the newest checkpoint is gone, training goes on from the one before.
+    newest = sorted((run / "checkpoints").glob("step-*.json"))[-1]
+    newest.unlink()
+    _call(["train", "--resume", "--out", str(run), "--device", "cpu", "--no-progress"])
+    _call(["evaluate", str(run), *EVALUATE])
+
+
+def slope(samples: list[Sample]) -> tuple[float, float]:
+    """MiB per hour over the second half of the samples, by least squares, and its standard error."""
+    half = samples[len(samples) // 2 :]
+    hours = np.array([sample.seconds for sample in half]) / 3600
+    memory = np.array([sample.mebibytes for sample in half])
+    centred = hours - hours.mean()
+    rate = float(centred @ memory / (centred @ centred))
+    residual = memory - memory.mean() - rate * centred
+    error = float(np.sqrt(residual @ residual / max(len(half) - 2, 1) / (centred @ centred)))
+    return rate, error
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--json", type=new_file, default=None, help="write all samples there")
+    parser.add_argument("--plot", type=new_file, default=None, help="draw them there")
+    args = parser.parse_args(argv)
+    samples: list[Sample] = []
+    start = time.monotonic()
+    while len(samples) < 4 or time.monotonic() - start < 60 * args.minutes:
+        with tempfile.TemporaryDirectory() as folder:
+            round_of(len(samples), Path(folder))
+        gc.collect()
+        samples.append(Sample(time.monotonic() - start, resident()))
+        print(f"{samples[-1].seconds / 60:6.1f} min  {samples[-1].mebibytes:7.1f} MiB", flush=True)
+    rate, error = slope(samples)
+    print(f"{len(samples)} rounds; second half: {rate:+.1f} ± {error:.1f} MiB per hour")
+    document = {"samples": samples, "slope": rate, "slope_error": error, **described(torch.device("cpu"))}
+    if args.json is not None:
+        args.json.write_text(json.dumps(document, indent=2) + "\n")
+    if args.plot is not None:
+        _plot(samples, args.plot)
+
+
+def _call(words: list[str]) -> None:
+    with redirect_stdout(StringIO()) as out:
+        status = command_line(words)
+    if status:
+        raise SystemExit(f"{' '.join(words)}: status {status}\n{out.getvalue()}")
+
+
+def _plot(samples: list[Sample], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([sample.seconds / 60 for sample in samples], [sample.mebibytes for sample in samples], ".-")
+    axes.set(xlabel="minutes", ylabel="resident memory (MiB)", ylim=(0, None))
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
