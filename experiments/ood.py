@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
             data,
             outside,
             background=None if args.background is None else _other(args.background, loaded, "--background", device),
-            ensemble=[_other(path, loaded, "--ensemble", device) for path in args.ensemble],
+            ensemble=[_seed(path, loaded, device) for path in args.ensemble],
             limit=args.limit,
             progress=report,
             variants=args.variant,
@@ -191,6 +191,17 @@ def _loaded(path: Path, device: torch.device) -> LoadedRun:
     if ":" in folder.read_settings().method:
         make_importable()
     return load_run(folder.path, device=device)
+
+
+def _seed(path: Path, loaded: LoadedRun, device: torch.device) -> Pair:
+    """The pair of a run that differs in the seed."""
+    found = RunFolder(path).read_settings().dataset
+    if found != loaded.config.dataset:
+        raise InputError(
+            f"--ensemble: expected runs on {loaded.config.dataset}, as the one that is scored, got one on {found} in"
+            f" {shown(path)}"
+        )
+    return _other(path, loaded, "--ensemble", device)
 
 
 def _other(path: Path, loaded: LoadedRun, option: str, device: torch.device) -> Pair:

@@ -91,14 +91,13 @@ def ood_picture(document: Mapping[str, Any]) -> Picture:
         handles = _histogram(panel, score["values"])
         dress(panel, title=LABELS.get(name, name), xlabel=f"AUROC {score['auroc']['value']:.3f}")
         panel.set_yticks([])
+        color = COLORS[number % len(COLORS)]
+        panel.set_title(panel.get_title(loc="left"), loc="left", fontsize=10, color=color)
         fpr, tpr = roc_curve(score["values"]["inside"], score["values"]["outside"])
-        axes[len(scores)].plot(
-            fpr, tpr, color=COLORS[number % len(COLORS)], linewidth=1.2, label=LABELS.get(name, name)
-        )
+        axes[len(scores)].plot(fpr, tpr, color=color, linewidth=1.4)
     last = axes[len(scores)]
     last.plot([0, 1], [0, 1], color="#6b747e", linewidth=1, linestyle=(0, (4, 3)))
-    dress(last, title="ROC", xlabel="false positives", ylabel="true positives")
-    last.legend(fontsize=6, frameon=False, loc="lower right")
+    dress(last, title="ROC, in the colours of the titles", xlabel="false positives", ylabel="true positives")
     for panel in axes[len(scores) + 1 :]:
         panel.set_visible(False)
     legend(figure, handles, [str(document["inside"]), str(document["outside"])])

@@ -93,7 +93,7 @@ def test_other_runs_bring_the_scores_that_need_them(runs, cli):
             ("BRIGHT", "--background", "OTHER"),
             "--background: expected a run on images of shape (1, 8, 8), got one on (1,",
         ),
-        (("BRIGHT", "--ensemble", "OTHER"), "--ensemble: expected a run on images of shape (1, 8, 8), got one on (1,"),
+        (("BRIGHT", "--ensemble", "OTHER"), "--ensemble: expected runs on folder:"),
         (("BRIGHT", "--background", "NONE"), "NONE: expected the folder of a run, found no config.json in it"),
     ],
 )
