@@ -1,5 +1,6 @@
 """Real processes, really killed: what they saved is there, and the run goes on exactly."""
 
+import errno
 import json
 import os
 import signal
@@ -98,3 +99,36 @@ def test_killed_again_and_again_it_equals_the_run_that_was_never_stopped(
     assert found["kills"] == kills and found["status"] == 0
     assert found["inside"] >= (5 if kills >= 50 else 0), found
     assert_same(tmp_path / "run", tmp_path / "whole", step=steps)
+
+
+def test_a_folder_takes_one_training_at_a_time(process, refused, tmp_path):
+    run = tmp_path / "run"
+    running = process(*RUN, "--steps", "100000", "--out", run)
+    wait_for_step(run, 20)
+    message = refused("train", "--out", run, "--resume", "--device", "cpu", "--no-progress")
+    assert f"process {running.pid} on " in message and "trains there; wait for its end" in message
+    assert running.poll() is None
+    running.kill()
+    running.communicate()
+    # What was killed holds nothing any more.
+    steps = str(newest_checkpoint(run / "checkpoints").step)
+    assert "--steps" in refused("train", "--out", run, "--resume", "--steps", steps, "--no-progress")
+
+
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_is_kept(cli, tmp_path, monkeypatch, whole):
+    run, fsync, calls = tmp_path / "run", os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        stopped = cli(*RUN, "--out", run)
+    assert stopped.status == 2 and len(stopped.err.splitlines()) == 1 and "No space left on device" in stopped.err
+    kept = newest_checkpoint(run / "checkpoints")
+    assert 0 < kept.step < 600 and not list(run.rglob("*.tmp"))
+    assert cli("train", "--out", run, "--resume", "--device", "cpu", "--no-progress").status == 0
+    assert_same(run, whole)

@@ -118,3 +118,20 @@ def test_first_difference_ignores_where_the_data_lie():
 
 def test_every_setting_has_help():
     assert all(info.help for info in setting_infos().values())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(JSON | st.dictionaries(st.sampled_from([*setting_infos(), "format"]), JSON, max_size=4))
+def test_any_document_is_settings_or_an_error_of_one_line(document):
+    try:
+        settings = Settings.from_json(document)
+    except InputError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert Settings.from_json(settings.to_json()) == settings
