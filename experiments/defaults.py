@@ -13,12 +13,12 @@ __all__ = ["DATASET_DEFAULTS", "settings_for"]
 DATASET_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     # 1437 images: 100 epochs are 2,250 steps, and Adam at 1e-4 gets nowhere in them.
     "color-digits": {"steps": 3_000, "lr": 1e-3},
-    # The paper gives no steps for CelebA. 25,000 steps are ten epochs of the official training partition (190 of the
-    # 8,383 images of celeba_half); within them Adam at 1e-4 is slow. Faces of 64x64 pixels call for convolutions.
     # Pixels that are 0 or 1.
     "binarized-mnist": {"likelihood": "bernoulli"},
     "caltech-silhouettes": {"likelihood": "bernoulli"},
     "omniglot": {"likelihood": "bernoulli"},
+    # The paper gives no steps for CelebA. 25,000 steps are ten epochs of the official training partition (190 of the
+    # 8,383 images of celeba_half); within them Adam at 1e-4 is slow. Faces of 64x64 pixels call for convolutions.
     "celeba": {"architecture": "conv", "steps": 25_000, "lr": 5e-4},
     # Rhodes & Lee 2021.
     "three-dots": {"architecture": "conv-small", "likelihood": "cross-entropy", "latent_dim": 10, "steps": 300_000},

@@ -96,3 +96,17 @@ def test_the_code_of_the_page_on_influence_runs(tmp_path, monkeypatch):
     for block in re.findall(r"```python\n(.*?)```", (DOCS / "influence.md").read_text(), flags=re.DOTALL):
         exec(compile(block, "influence.md", "exec"), namespace)
     assert namespace["found"].influence.shape == (60, 5) and len(namespace["found"].steps) == 10
+
+
+def test_the_tests_that_reliability_names_are_there():
+    page = (DOCS / "reliability.md").read_text()
+    tests = Path(__file__).resolve().parent
+    files = re.findall(r"`((?:\w+/)*test_\w+\.py)", page)
+    assert len(files) > 20
+    for name in files:
+        assert list(tests.rglob(name)) if "/" not in name else (tests / name).is_file(), name
+    everything = "\n".join(path.read_text() for path in tests.rglob("test_*.py"))
+    names = re.findall(r"::(test_\w+)", page)
+    assert len(names) > 12
+    for name in names:
+        assert f"def {name}(" in everything, name
