@@ -28,6 +28,7 @@ __all__ = [
     "Pair",
     "Regret",
     "Variant",
+    "auroc_difference",
     "chain_drift",
     "complexity_score",
     "detection",

@@ -1,5 +1,6 @@
 """How well a score tells strange images from familiar ones: AUROC, AUPRC, FPR at 95 % TPR, with bootstrap intervals."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy.typing as npt
 
 from pyro_avae.errors import InputError
 
-__all__ = ["METRICS", "detection", "roc_curve"]
+__all__ = ["METRICS", "auroc_difference", "detection", "roc_curve"]
 
 _Floats = npt.NDArray[np.float64]
 
@@ -50,26 +51,75 @@ def detection(
         (0.8889, 0.3333)
     """
     a, b = _checked(inside, "inside"), _checked(outside, "outside")
+    measured = _with_intervals(
+        _Order(a, b).measures, (len(a), len(b)), confidence=confidence, repetitions=repetitions, seed=seed
+    )
+    bootstrap = {"confidence": confidence, "repetitions": repetitions, "seed": seed}
+    named = dict(zip(METRICS, measured, strict=True))
+    return {**named, "base_rate": len(b) / (len(a) + len(b)), "bootstrap": bootstrap}
+
+
+def auroc_difference(
+    one: tuple[npt.ArrayLike, npt.ArrayLike],
+    other: tuple[npt.ArrayLike, npt.ArrayLike],
+    *,
+    confidence: float = 0.95,
+    repetitions: int = 1000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """AUROC of one score less that of another on the same images, paired in every bootstrap draw.
+
+    Args:
+        one: scores of familiar images ``(N,)`` and of strange ones ``(M,)``.
+        other: another score of the same images.
+        confidence: as :func:`detection`, as are the other options.
+
+    Returns:
+        ``value``, ``low`` and ``high``.
+
+    Raises:
+        InputError: as :func:`detection`; scores of other numbers of images.
+
+    Example:
+        >>> auroc_difference(([0.0, 1.0], [2.0, 3.0]), ([0.0, 2.5], [2.0, 3.0]))["value"]
+        0.25
+    """
+    pairs = [(_checked(inside, "inside"), _checked(outside, "outside")) for inside, outside in (one, other)]
+    sizes = [(len(a), len(b)) for a, b in pairs]
+    if sizes[0] != sizes[1]:
+        raise InputError(f"other: expected scores of the same images, {sizes[0]} of them, got {sizes[1]}")
+    first, second = (_Order(a, b) for a, b in pairs)
+
+    def difference(inside: _Floats, outside: _Floats) -> _Floats:
+        return first.measures(inside, outside)[:1] - second.measures(inside, outside)[:1]
+
+    (found,) = _with_intervals(difference, sizes[0], confidence=confidence, repetitions=repetitions, seed=seed)
+    return found
+
+
+def _with_intervals(
+    measures: Callable[[_Floats, _Floats], _Floats],
+    sizes: tuple[int, int],
+    *,
+    confidence: float,
+    repetitions: int,
+    seed: int,
+) -> list[dict[str, float]]:
+    """Each measure of all images, with the percentile interval over resampled ones."""
     if not 0.0 < confidence < 1.0:
         raise InputError(f"confidence: expected a number in (0, 1), got {confidence}")
     if repetitions < 1:
         raise InputError(f"repetitions: expected at least 1, got {repetitions}")
-    order = _Order(a, b)
-    values = order.measures(np.ones((1, len(a))), np.ones((1, len(b))))[:, 0]
+    values = measures(*(np.ones((1, size)) for size in sizes))[:, 0]
     rng = np.random.default_rng(seed)
     drawn = []
-    chunk = max(1, _CHUNK_VALUES // (len(a) + len(b)))
+    chunk = max(1, _CHUNK_VALUES // sum(sizes))
     for start in range(0, repetitions, chunk):
         count = min(chunk, repetitions - start)
-        drawn.append(order.measures(_resampled(rng, count, len(a)), _resampled(rng, count, len(b))))
+        drawn.append(measures(*(_resampled(rng, count, size) for size in sizes)))
     tail = 50.0 * (1.0 - confidence)
     low, high = np.percentile(np.concatenate(drawn, axis=1), [tail, 100.0 - tail], axis=1)
-    measured = {
-        name: {"value": float(values[i]), "low": float(low[i]), "high": float(high[i])}
-        for i, name in enumerate(METRICS)
-    }
-    bootstrap = {"confidence": confidence, "repetitions": repetitions, "seed": seed}
-    return {**measured, "base_rate": len(b) / (len(a) + len(b)), "bootstrap": bootstrap}
+    return [{"value": float(values[i]), "low": float(low[i]), "high": float(high[i])} for i in range(len(values))]
 
 
 def roc_curve(inside: npt.ArrayLike, outside: npt.ArrayLike) -> tuple[_Floats, _Floats]:

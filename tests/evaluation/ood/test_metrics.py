@@ -6,7 +6,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc
 
 from pyro_avae.errors import InputError
-from pyro_avae.evaluation.ood import detection, roc_curve
+from pyro_avae.evaluation.ood import auroc_difference, detection, roc_curve
 
 
 def sets(seed, *, ties=False, n=80, m=50):
@@ -73,3 +73,18 @@ def test_what_cannot_be_measured_is_refused(arguments, options, message):
     with pytest.raises(InputError) as caught:
         detection(*arguments, **options)
     assert str(caught.value) == message
+
+
+def test_a_paired_difference_is_that_of_the_aurocs_and_narrower_than_apart():
+    rng = np.random.default_rng(3)
+    inside, outside = rng.normal(size=200), rng.normal(1.0, size=150)
+    noisy = inside + 0.1 * rng.normal(size=200), outside + 0.1 * rng.normal(size=150)
+    found = auroc_difference(noisy, (inside, outside))
+    apart = [detection(*sides)["auroc"] for sides in (noisy, (inside, outside))]
+    assert found["value"] == pytest.approx(apart[0]["value"] - apart[1]["value"], abs=1e-12)
+    assert found["low"] <= found["value"] <= found["high"]
+    assert found["high"] - found["low"] < min(one["high"] - one["low"] for one in apart)
+    same = auroc_difference((inside, outside), (inside, outside))
+    assert same == {"value": 0.0, "low": 0.0, "high": 0.0}
+    with pytest.raises(InputError, match="expected scores of the same images"):
+        auroc_difference((inside, outside), (inside[1:], outside))
