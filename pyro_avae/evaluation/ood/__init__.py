@@ -12,7 +12,7 @@ from pyro_avae.evaluation.ood.baselines import (
     waic,
 )
 from pyro_avae.evaluation.ood.bounds import BOUNDS, sigma_points
-from pyro_avae.evaluation.ood.metrics import detection, roc_curve
+from pyro_avae.evaluation.ood.metrics import auroc_difference, detection, roc_curve
 from pyro_avae.evaluation.ood.regret import Regret, likelihood_regret
 from pyro_avae.evaluation.ood.scores import LABELS, TRAIN_IMAGES, Pair, evaluate_ood, ood_scores
 from pyro_avae.evaluation.ood.variants import VARIANTS, Adapted, EncoderCopies, FreePosterior, Variant
