@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.handwritten import Objective
 from pyro_avae.compilation import compile_step
-from pyro_avae.experiments.train import make_triple
+from pyro_avae.experiments.triples import make_triple
 from pyro_avae.runs.settings import Settings
 from pyro_avae.runs.triple import Triple
 

@@ -16,7 +16,7 @@ from torch import Tensor, distributed
 
 from benchmarks.timing import interleaved
 from pyro_avae.experiments.defaults import settings_for
-from pyro_avae.experiments.train import make_triple
+from pyro_avae.experiments.triples import make_triple
 from pyro_avae.runs.settings import Settings
 from pyro_avae.training.ranks import OneRank, Ranks, TorchRanks
 from pyro_avae.training.step import SVIStep

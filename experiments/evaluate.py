@@ -17,7 +17,7 @@ from pyro_avae.experiments.evaluation_table import evaluation_table
 from pyro_avae.experiments.further import add_further_arguments, check_further, further_measures
 from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.stage_bars import stage_bars
-from pyro_avae.experiments.train import make_importable
+from pyro_avae.experiments.triples import make_importable
 from pyro_avae.paths import shown
 from pyro_avae.runs.kinds import Integer, Number
 from pyro_avae.runs.loading import LoadedRun, load_run

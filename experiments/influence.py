@@ -18,7 +18,7 @@ from pyro_avae.experiments.influence_document import influence_document, influen
 from pyro_avae.experiments.methods import METHODS
 from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.stage_bars import stage_bars
-from pyro_avae.experiments.train import make_importable, make_triple
+from pyro_avae.experiments.triples import make_importable, make_triple
 from pyro_avae.paths import shown
 from pyro_avae.runs.files import write_atomically, write_json
 from pyro_avae.runs.kept import kept_checkpoints, stages

@@ -28,7 +28,8 @@ from pyro_avae.experiments.influence_document import influence_document, influen
 from pyro_avae.experiments.markdown import markdown
 from pyro_avae.experiments.methods import builder_of
 from pyro_avae.experiments.stage_bars import stage_bars
-from pyro_avae.experiments.train import make_triple, train_run
+from pyro_avae.experiments.train import train_run
+from pyro_avae.experiments.triples import make_triple
 from pyro_avae.paths import user_path
 from pyro_avae.report import ExtraTable
 from pyro_avae.runs.files import write_atomically, write_json

@@ -17,7 +17,7 @@ from pyro_avae.evaluation.ood import LABELS, TRAIN_IMAGES, VARIANTS, Pair, evalu
 from pyro_avae.evaluation.settings import Progress
 from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.stage_bars import stage_bars
-from pyro_avae.experiments.train import make_importable
+from pyro_avae.experiments.triples import make_importable
 from pyro_avae.paths import shown
 from pyro_avae.report.ood import ood_picture
 from pyro_avae.runs.files import write_atomically, write_json

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from pyro_avae.devices import as_device
-from pyro_avae.experiments.train import make_importable
+from pyro_avae.experiments.triples import make_importable
 from pyro_avae.paths import shown
 from pyro_avae.report import read_runs, write_report
 from pyro_avae.report.influence_section import influence_sections

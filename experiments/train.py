@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +17,14 @@ from pyro_avae.experiments.defaults import DATASET_DEFAULTS, settings_for
 from pyro_avae.experiments.methods import METHODS, builder_of
 from pyro_avae.experiments.options import add_setting, option, reader
 from pyro_avae.experiments.parts import ARCHITECTURES, LIKELIHOODS, MODELS, PRIORS
-from pyro_avae.experiments.unused import WatchedSettings, refuse_unread, refuse_unused
+from pyro_avae.experiments.triples import make_importable, make_triple
+from pyro_avae.experiments.unused import refuse_unused
 from pyro_avae.experiments.warm_start import copy_trained, inherited
 from pyro_avae.paths import shown, user_path
-from pyro_avae.randomness import isolated, stream_seed
 from pyro_avae.runs.checkpoints import Checkpoint, newest_checkpoint
 from pyro_avae.runs.kinds import Integer
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings, setting_infos
-from pyro_avae.runs.triple import Triple, as_triple, import_builder
 from pyro_avae.training import FitResult, fit_seeds
 from pyro_avae.training.ranks import Ranks
 from pyro_avae.training.sources import NoData
@@ -35,8 +33,6 @@ __all__ = [
     "TrainedRun",
     "add_arguments",
     "load_training_data",
-    "make_importable",
-    "make_triple",
     "run",
     "train_run",
     "train_runs",
@@ -316,34 +312,6 @@ def _help(name: str) -> str:
     return f"{meaning} (default: {'; '.join([str(shown_default), *special])})"
 
 
-def make_triple(settings: Settings, *, given: Collection[str] = ()) -> Triple:
-    """The settings' (model, guide, ELBO), its initial parameters drawn from the stream of the run's seed.
-
-    Args:
-        settings: of the run.
-        given: names of the settings that were asked for, each of which a builder of one's own has to read.
-
-    Raises:
-        InputError: settings that the method cannot use or does not read, or networks that do not fit into memory.
-    """
-    path = settings.builder or builder_of(settings.method)
-    watched = WatchedSettings.of(settings)
-    builder = import_builder(path)
-    with isolated(stream_seed(settings.seed, "parameters")):
-        try:
-            triple = as_triple(builder(watched), what=path)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "alloc" not in str(error):
-                raise
-            raise InputError(
-                f"hidden, latent_dim: networks of widths {settings.hidden} and {settings.latent_dim} latents do not"
-                " fit into memory"
-            ) from error
-    if settings.method not in METHODS:  # those in the table say themselves what they have no use for
-        refuse_unread(path, given, watched.read)
-    return triple
-
-
 def _new_settings(given: Mapping[str, Any]) -> Settings:
     from_run = inherited(given["start_from"]) if given.get("start_from") is not None else {}
     settings = settings_for(given, inherited=from_run)
@@ -354,13 +322,6 @@ def _new_settings(given: Mapping[str, Any]) -> Settings:
         path = user_path(settings.dataset.removeprefix("folder:"))
         settings = replace(settings, dataset=f"folder:{path}")
     return settings
-
-
-def make_importable() -> None:
-    """Have a module of the current directory found; behind all others, so that it hides none of Python's own."""
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)
 
 
 def _settings_to_resume(folder: RunFolder, given: Mapping[str, Any], checkpoint: Checkpoint | None) -> Settings | None:

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pyro_avae.compilation import BaseNoise
 from pyro_avae.compilation.trace import TracedProgram
 from pyro_avae.experiments.defaults import settings_for
-from pyro_avae.experiments.train import make_triple
+from pyro_avae.experiments.triples import make_triple
 
 # No part of the installed package; behind everything else, so that the checkout hides nothing that is installed.
 sys.path.append(str(Path(__file__).resolve().parent.parent))

@@ -15,7 +15,7 @@ from pyro_avae.compilation import compile_step, step
 from pyro_avae.compilation.trace import TracedProgram
 from pyro_avae.errors import InputError
 from pyro_avae.experiments.defaults import settings_for
-from pyro_avae.experiments.train import make_triple
+from pyro_avae.experiments.triples import make_triple
 from pyro_avae.guides import AVAEGuide, LinearEncoder
 from pyro_avae.models import ExtendedVAE, bernoulli
 

@@ -20,7 +20,7 @@ from pyro_avae.compilation.trace import run_with_noise, trace_program
 from pyro_avae.errors import InputError
 from pyro_avae.experiments.defaults import settings_for
 from pyro_avae.experiments.methods import METHODS
-from pyro_avae.experiments.train import make_triple
+from pyro_avae.experiments.triples import make_triple
 from pyro_avae.guides import AVAEGuide, LinearEncoder
 from pyro_avae.models import ExtendedVAE
 from pyro_avae.views import Perturbed

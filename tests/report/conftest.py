@@ -11,7 +11,7 @@ from pyro_avae.data import load_dataset
 from pyro_avae.evaluation import evaluate
 from pyro_avae.experiments.evaluate import write_evaluation
 from pyro_avae.experiments.methods import builder_of
-from pyro_avae.experiments.train import make_triple
+from pyro_avae.experiments.triples import make_triple
 from pyro_avae.report import write_report
 from pyro_avae.report.style import svg_picture
 from pyro_avae.runs.loading import load_run
