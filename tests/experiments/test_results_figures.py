@@ -7,13 +7,15 @@ from xml.etree import ElementTree
 import pytest
 
 from pyro_avae.errors import InputError
+from pyro_avae.experiments.paper_experiments import EXPERIMENTS
 from pyro_avae.experiments.redraw import main, redraw
 from pyro_avae.experiments.results_figures import FIGURES, ablation_figure, accuracy_figure, sweep_figure, write_figures
 from pyro_avae.experiments.rows import ABLATION, SWEEP, TABLE
 from pyro_avae.report.style import COLORS
 
 NAMES = ("vae", "se-0.1", "se-0.2", "avae", "se-avae-0.1", "se-avae-0.2", "avae-ss", "noise-vae", "avae-mean")
-DOCS = sorted((Path(__file__).resolve().parents[2] / "docs" / "results").glob("*/results.json"))
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
+DOCS = [path for path in sorted(RESULTS.glob("*/results.json")) if path.parent.name in EXPERIMENTS]
 
 
 @pytest.fixture
