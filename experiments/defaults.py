@@ -39,5 +39,7 @@ def settings_for(given: Mapping[str, Any], *, inherited: Mapping[str, Any] | Non
     given = {**(inherited or {}), **given}
     chosen = Settings(**given)
     method = METHODS[chosen.method].defaults if chosen.method in METHODS else {}
-    model = {"likelihood": MODELS[chosen.model].likelihood} if chosen.model in MODELS else {}
-    return Settings(**{**model, **DATASET_DEFAULTS.get(chosen.dataset, {}), **method, **given})
+    of_data = DATASET_DEFAULTS.get(chosen.dataset, {})
+    wanted = MODELS[chosen.model].likelihood if chosen.model in MODELS else None
+    of_model = {"likelihood": wanted} if wanted is not None and of_data.get("likelihood") != "bernoulli" else {}
+    return Settings(**{**of_data, **of_model, **method, **given})

@@ -96,12 +96,12 @@ class ModelPart:
     Attributes:
         decoder: makes the decoder.
         has_mean: whether p(x|z) has a mean in closed form.
-        likelihood: the likelihood by default, where the data set asks for none.
+        likelihood: the likelihood by default, but for binary pixels; None for the data set's.
     """
 
     decoder: Callable[[Settings, LikelihoodPart, Likelihood], nn.Module]
     has_mean: bool = True
-    likelihood: str = "gaussian"
+    likelihood: str | None = None
 
 
 #: Channels between the lossy decoder's trunk and its pixels.

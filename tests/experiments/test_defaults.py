@@ -19,3 +19,11 @@ def test_faces_are_convolved_unless_one_says_otherwise():
     assert settings_for({"dataset": "celeba"}).architecture == "conv"
     assert settings_for({"dataset": "celeba", "architecture": "mlp", "steps": 7}).steps == 7
     assert settings_for({"dataset": "celeba", "architecture": "mlp"}).architecture == "mlp"
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_a_lossy_model_has_a_likelihood_of_levels_or_of_binary_pixels(dataset):
+    binary = dataset in ("binarized-mnist", "omniglot", "caltech-silhouettes")
+    settings = settings_for({"model": "lossy", "dataset": dataset})
+    assert settings.likelihood == ("bernoulli" if binary else "logistic-mixture")
+    assert settings_for({"model": "lossy", "dataset": dataset, "likelihood": "gaussian"}).likelihood == "gaussian"
