@@ -107,7 +107,7 @@ class DecoderSample(_DecoderView):
             )
         if not self._told:
             self._told = True
-            log.warning("site %r: a %s sample cannot be reparametrised; gradient='cut' is used", name, family)
+            log.warning("site %r: samples of %s cannot be reparametrised; gradient='cut' is used", name, family)
 
 
 class DecoderMean(_DecoderView):

@@ -149,9 +149,11 @@ def test_all_rows_on_the_genuine_images(dataset, data_root, tmp_path, monkeypatc
     if dataset == "omniglot" and not (data_root / "omniglot-py").is_dir():
         pytest.skip(f"no Omniglot in {data_root}")
     monkeypatch.setattr(reproduction.Reproduction, "write_report", lambda *args: None)
+    # The lossy row, whose samples are drawn one pixel after another, on one of them: it takes minutes.
+    rows = [row.name for row in DENSITY_ROWS if row.name != "vlae" or dataset == "binarized-mnist"]
     document = reproduce(
-        "density", tmp_path / "out", preset="smoke", dataset=dataset, data_root=data_root, device="cpu"
+        "density", tmp_path / "out", preset="smoke", dataset=dataset, data_root=data_root, device="cpu", rows=rows
     )
-    assert [row["row"] for row in document["rows"]] == [row.name for row in DENSITY_ROWS]
+    assert [row["row"] for row in document["rows"]] == rows
     # A pixel that is black or white with even odds takes log 2.
     assert all(0 < row["ours"]["nll"]["mean"] < 784 * math.log(2) for row in document["rows"])
