@@ -68,8 +68,7 @@ class Autoregressive(TorchDistribution):
 
     def conditionals(self, x: Tensor) -> TorchDistribution:
         """The distributions of all pixels, each given z and the pixels of x before it; ``(N, *event)``, N all rows."""
-        count = len(self.event_shape)
-        shape = torch.broadcast_shapes(x.shape[:-count], self.batch_shape)
+        shape = self._batch(x)
         z = self._z.expand(shape + self._z.shape[-1:]).reshape(-1, self._z.shape[-1])
         seen = x.expand(shape + self.event_shape).reshape(-1, *self.event_shape)
         if not self._constant:
@@ -80,8 +79,7 @@ class Autoregressive(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(x|z), of the batch shape of z and x together."""
-        count = len(self.event_shape)
-        shape = torch.broadcast_shapes(value.shape[:-count], self.batch_shape)
+        shape = self._batch(value)
         pixels = self.conditionals(value)
         seen = value.expand(shape + self.event_shape).reshape(-1, *self.event_shape)
         found: Tensor = pixels.log_prob(seen)
@@ -89,10 +87,12 @@ class Autoregressive(TorchDistribution):
 
     def conditional_mean(self, x: Tensor) -> Tensor:
         r""":math:`\mathbb E[x_i | z, x_{<i}]` for every pixel of x, ``(*batch, *event)``."""
-        count = len(self.event_shape)
-        shape = torch.broadcast_shapes(x.shape[:-count], self.batch_shape)
         mean: Tensor = self.conditionals(x).mean
-        return mean.reshape(shape + self.event_shape)
+        return mean.reshape(self._batch(x) + self.event_shape)
+
+    def _batch(self, x: Tensor) -> torch.Size:
+        """The batch shape of z and x together."""
+        return torch.broadcast_shapes(x.shape[: x.dim() - len(self.event_shape)], self.batch_shape)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008  # as in torch
         """Draw x, one pixel after another, without gradient."""
