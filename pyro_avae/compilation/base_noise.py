@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pyro_avae.compilation.noise_blocks import fill_in_blocks
 from pyro_avae.compilation.random_ops import NORMAL, as_function_of_noise, is_random
 from pyro_avae.randomness import stream_seed
 
@@ -121,6 +122,8 @@ class NoiseSource:
     def fill(self, spec: NoiseSpec, into: Tensor) -> Tensor:
         """:meth:`draw` into a tensor that is there."""
         generator = self._generator(spec.device)
+        if spec.device.type == "cpu":
+            return fill_in_blocks(into, spec.kind, generator)
         return into.normal_(generator=generator) if spec.kind == NORMAL else into.uniform_(generator=generator)
 
     def _generator(self, device: torch.device) -> torch.Generator:

@@ -90,9 +90,9 @@ def _key(node: fx.Node) -> Any:
 def drop_unchanged_buffers(graph: fx.GraphModule) -> list[int]:
     """Return no buffer that is still the one that came in, or a copy of it; gives the places of the others."""
     (output,) = (node for node in graph.graph.nodes if node.op == "output")
-    loss, terms, gradients, buffers = output.args[0]
+    loss, terms, gradients, buffers, gradient_sum = output.args[0]
     changed = [place for place, node in enumerate(buffers) if not _is_input(node)]
-    output.args = ([loss, terms, gradients, [buffers[place] for place in changed]],)
+    output.args = ([loss, terms, gradients, [buffers[place] for place in changed], gradient_sum],)
     _tidy(graph)
     return changed
 

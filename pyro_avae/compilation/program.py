@@ -1,6 +1,6 @@
 """An ELBO's loss and gradients as a function of tensors alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -13,7 +13,7 @@ from pyro_avae.compilation.stock_elbo import tensors_only
 from pyro_avae.errors import InputError
 from pyro_avae.parameters import trainable
 
-__all__ = ["Outputs", "Program"]
+__all__ = ["Outputs", "Program", "sum_of"]
 
 
 class Outputs(NamedTuple):
@@ -25,12 +25,14 @@ class Outputs(NamedTuple):
             out in the order of :attr:`Program.entropy_names`.
         gradients: one a parameter, None where the loss does not depend on it.
         buffers: the buffers as the pass left them.
+        gradient_sum: the sum of all gradients' elements, 0-d: not finite where one of them is not.
     """
 
     loss: Tensor
     terms: list[Tensor]
     gradients: list[Tensor | None]
     buffers: list[Tensor]
+    gradient_sum: Tensor
 
 
 class Program:
@@ -73,15 +75,20 @@ class Program:
 
     def loss(self, *args: Any) -> tuple[Tensor, list[Tensor]]:
         """The loss, with its graph, and terms and entropies without, in one run of model and guide."""
-        if self.prepare is not None:
-            prepared = self.prepare(*args)
-            args = prepared if isinstance(prepared, tuple) else (prepared,)
-        with self._autocast(), _caught_terms(self.module.elbo) as caught:
+        args = self.prepared(*args)
+        with self.autocasting(), _caught_terms(self.module.elbo) as caught:
             loss = self.module(*args)
         named, entropies = (caught[-1].sites, caught[-1].entropy) if caught else ({}, {})
         share = 1 / len(args[0]) if self.mean else 1.0
         self.names, self.entropy_names = list(named), list(entropies)
         return share * loss, [share * value.detach() for value in (*named.values(), *entropies.values())]
+
+    def prepared(self, *args: Any) -> tuple[Any, ...]:
+        """The ELBO's arguments."""
+        if self.prepare is None:
+            return args
+        prepared = self.prepare(*args)
+        return prepared if isinstance(prepared, tuple) else (prepared,)
 
     def __call__(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor], *args: Any) -> Outputs:
         """Run it with these parameters and buffers; none of them, and nothing of the modules, is changed."""
@@ -92,7 +99,8 @@ class Program:
             loss, terms = self.loss(*args)
             left = [holder[name] for holder, name in (slots[id(buffer)] for buffer in self.buffers)]
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return Outputs(loss.detach(), terms, list(gradients), [tensor.detach() for tensor in left])
+        loss, left = loss.detach(), [tensor.detach() for tensor in left]
+        return Outputs(loss, terms, list(gradients), left, sum_of(gradients, like=loss))
 
     @contextmanager
     def _swapped(self, put: dict[int, Tensor]) -> Iterator[dict[int, tuple[dict[str, Any], str]]]:
@@ -109,11 +117,23 @@ class Program:
                             holder[name] = put[id(tensor)]
             yield slots
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+    def autocasting(self) -> AbstractContextManager[Any]:
+        """``torch.autocast`` with the program's dtype, or nothing."""
         if self.autocast is None:
             return nullcontext()
         device = next(iter(self.parameters.values())).device
         return torch.autocast(device.type, self.autocast)
+
+
+def sum_of(gradients: Iterable[Tensor | None], *, like: Tensor) -> Tensor:
+    """The sum of all their elements, in the dtype of ``like``: what costs least of what is not finite if one is not.
+
+    Example:
+        >>> sum_of([torch.ones(2), None, torch.tensor([1.0, torch.inf])], like=torch.zeros(()))
+        tensor(inf)
+    """
+    sums = [gradient.sum().to(like.dtype) for gradient in gradients if gradient is not None]
+    return torch.stack(sums).sum() if sums else torch.zeros_like(like)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from pyro_avae.compilation.base_noise import BaseNoise, Noise, NoiseSpec
 from pyro_avae.compilation.check import check_trace
-from pyro_avae.compilation.program import Outputs, Program
+from pyro_avae.compilation.program import Outputs, Program, sum_of
 from pyro_avae.compilation.step import SVIProgram
 from pyro_avae.compilation.trace import TracedProgram, trace_program
 from pyro_avae.errors import InputError
@@ -140,7 +140,7 @@ class SeedsProgram(SVIProgram):
             SVIProgram(program, self.optimizer, source).try_out(*_of(args, number))
 
     def _eager(self, args: Sequence[Any]) -> Tensor:
-        losses, terms = [], []
+        losses, terms, sums = [], [], []
         for number, (program, source) in enumerate(zip(self.stacked.programs, self._sources, strict=True)):
             for parameter in program.parameters.values():
                 parameter.grad = None
@@ -148,6 +148,7 @@ class SeedsProgram(SVIProgram):
                 loss, found = program.loss(*_of(args, number))
             loss.backward()
             losses.append(loss.detach())
+            sums.append(sum_of((p.grad for p in program.parameters.values()), like=losses[-1]))
             terms.append(found)
         for name, parameter in self.stacked.parameters.items():
             each = [program.parameters[name].grad for program in self.stacked.programs]
@@ -155,6 +156,7 @@ class SeedsProgram(SVIProgram):
         self._keep(
             [torch.stack(each) for each in zip(*terms, strict=True)], self.stacked.names, self.stacked.entropy_names
         )
+        self.gradient_sum = torch.stack(sums)
         return torch.stack(losses)
 
     def _clip(self, max_norm: float) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from pyro_avae.compilation.base_noise import BaseNoise, Noise, NoiseSource
 from pyro_avae.compilation.check import check_trace
 from pyro_avae.compilation.compilers import compiler_missing
 from pyro_avae.compilation.cuda_graph import CudaRecorder, RecordedStep, Recorder, can_be_recorded
-from pyro_avae.compilation.program import Outputs, Program
+from pyro_avae.compilation.program import Outputs, Program, sum_of
 from pyro_avae.compilation.trace import TracedProgram, trace_program
 from pyro_avae.errors import InputError
 
@@ -41,6 +41,7 @@ class SVIProgram:
     Attributes:
         terms: the terms of the last step's bound by site, 0-d tensors; empty for an ELBO that does not tell them.
         entropy: the entropies that the bound leaves out, where the ELBO was asked for them.
+        gradient_sum: the sum of all elements of the last step's gradients, before clipping; not finite if one is not.
         number: how many steps were done. Step n draws the noise of the seed and n, so that a resumed run sets it.
         seconds: how long tracing, checking and compiling took.
     """
@@ -58,6 +59,7 @@ class SVIProgram:
         self.max_grad_norm, self.compiled = max_grad_norm, compiled
         self.terms: Mapping[str, Tensor] = {}
         self.entropy: Mapping[str, Tensor] = {}
+        self.gradient_sum = torch.zeros(())
         self.number, self.seconds = 0, 0.0
         self._recorder: Recorder | None = None
         self._recorded: dict[Any, RecordedStep] = {}
@@ -148,7 +150,9 @@ class SVIProgram:
             loss, terms = self.program.loss(*args)
         self._keep(terms, self.program.names, self.program.entropy_names)
         loss.backward()
-        return loss.detach()
+        loss = loss.detach()
+        self.gradient_sum = sum_of((p.grad for p in self.program.parameters.values()), like=loss)
+        return loss
 
     def _rerun(self, traced: TracedProgram, args: Sequence[Any], recorder: Recorder) -> Tensor:
         key = self._key(args)
@@ -157,7 +161,7 @@ class SVIProgram:
             def body(noise: Sequence[Tensor], args: Sequence[Any]) -> list[Tensor]:
                 output = self._computed(traced, noise, args)
                 self.update()
-                return [output.loss, *output.terms]
+                return [output.loss, output.gradient_sum, *output.terms]
 
             self._recorded[key] = RecordedStep(
                 body,
@@ -167,16 +171,17 @@ class SVIProgram:
                 optimizer=self.optimizer,
                 recorder=recorder,
             )
-        loss, *terms = self._recorded[key](self._noise, args)
+        loss, self.gradient_sum, *terms = self._recorded[key](self._noise, args)
         self._keep(terms, traced.names, traced.entropy_names)
         return loss
 
     def _replayed(self, traced: TracedProgram, args: Sequence[Any]) -> Tensor:
-        output = self._computed(traced, [self._noise.draw(spec) for spec in traced.specs], args)
+        output = self._computed(traced, (self._noise.draw(spec) for spec in traced.specs), args)
         self._keep(output.terms, traced.names, traced.entropy_names)
+        self.gradient_sum = output.gradient_sum
         return output.loss
 
-    def _computed(self, traced: TracedProgram, noise: Sequence[Tensor], args: Sequence[Any]) -> Outputs:
+    def _computed(self, traced: TracedProgram, noise: Iterable[Tensor], args: Sequence[Any]) -> Outputs:
         """Run the trace, and put gradients and buffers where they belong."""
         parameters, buffers = list(self.program.parameters.values()), self.program.buffers
         self.optimizer.zero_grad()  # the last step's gradients are not to lie beside the new ones

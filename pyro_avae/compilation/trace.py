@@ -1,7 +1,7 @@
 """A program traced once, through Pyro's handlers, into a graph of tensor operations."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_avae.compilation.base_noise import BaseNoise, NoiseSource, NoiseSpec
 from pyro_avae.compilation.graph_passes import drop_unchanged_buffers, functional, lift_constants, merge_equal
+from pyro_avae.compilation.inductor import Inductor
 from pyro_avae.compilation.program import Outputs, Program
 from pyro_avae.errors import InputError
 
@@ -75,20 +76,20 @@ class TracedProgram:
     ) -> None:
         self.graph, self.specs, self.constants = graph, specs, constants
         self.changed, self.names, self.entropy_names = changed, names, entropy_names
-        self.run: Any = graph
+        self.run: Callable[[list[Tensor]], Any] = lambda tensors: graph(*tensors)
 
     def __call__(
-        self, parameters: Sequence[Tensor], buffers: Sequence[Tensor], noise: Sequence[Tensor], *args: Any
+        self, parameters: Sequence[Tensor], buffers: Sequence[Tensor], noise: Iterable[Tensor], *args: Any
     ) -> Outputs:
-        """Run the graph, or what it was compiled to."""
-        flat = [*parameters, *buffers, *noise, *self.constants, *(arg for arg in args if isinstance(arg, Tensor))]
+        """Run the graph, or what it was compiled to, which frees noise that is in nobody's hands after its last use."""
+        tensors = (arg for arg in args if isinstance(arg, Tensor))
         with torch.no_grad():
-            loss, terms, gradients, left = self.run(*flat)
-        return Outputs(loss, terms, gradients, left)
+            loss, terms, gradients, left, total = self.run([*parameters, *buffers, *noise, *self.constants, *tensors])
+        return Outputs(loss, terms, gradients, left, total)
 
     def compile(self) -> None:
         """Have inductor compile the graph at its next run."""
-        self.run = torch.compile(self.graph, fullgraph=True, dynamic=False)
+        self.run = Inductor(self.graph)
 
 
 def trace_program(program: Program, args: Sequence[Any]) -> TracedProgram:

@@ -3,6 +3,6 @@
 from pyro_avae.errors import RankError
 from pyro_avae.training.interrupt import Interrupted
 from pyro_avae.training.loop import FitResult, fit, fit_seeds
-from pyro_avae.training.step import NonFiniteError
+from pyro_avae.training.non_finite import NonFiniteError
 
 __all__ = ["FitResult", "Interrupted", "NonFiniteError", "RankError", "fit", "fit_seeds"]

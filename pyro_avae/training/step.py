@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from pyro.infer import ELBO
@@ -17,16 +17,13 @@ from pyro_avae.compilation.seeds import SeedsProgram, StackedProgram
 from pyro_avae.compilation.step import SVIProgram
 from pyro_avae.compilation.trace import noise_of
 from pyro_avae.errors import InputError
+from pyro_avae.training.non_finite import NonFiniteError, first_site, gradient_of
 from pyro_avae.training.optimizer_state import OptimizerState
 from pyro_avae.training.ranks import OneRank, Ranks
 
-__all__ = ["NonFiniteError", "SVIStep"]
+__all__ = ["SVIStep"]
 
 Pair = tuple[nn.Module, nn.Module]
-
-
-class NonFiniteError(FloatingPointError):
-    """The loss, or a parameter, became NaN or infinite."""
 
 
 class SVIStep:
@@ -34,8 +31,10 @@ class SVIStep:
 
     The loss of a Pyro ELBO is summed over the batch; it is divided by the number of images in the program, once, and
     gradients are averaged over ranks, which have equal parts of a batch. The terms of the bound come with the loss,
-    where the ELBO has ``evaluate``: nothing is computed twice, and they sum to minus the loss. A step whose loss is not
-    finite is noted on the device, its terms with it; :meth:`row` finds it.
+    where the ELBO has ``evaluate``: nothing is computed twice, and they sum to minus the loss.
+
+    A loss or gradient that is not finite ends the step before it changes a parameter. On a GPU, which nobody waits for,
+    it is noted there with its step and terms, and raised as soon as the note has arrived, a few steps later.
 
     Args:
         pairs: (model, guide) of each seed, Pyro programs that are modules. Several are stacked, see :meth:`release`.
@@ -91,8 +90,11 @@ class SVIStep:
             if self._stacked is None
             else SeedsProgram(self._stacked, self._optimizer, noise, compiled=False)
         )
+        self._noise = noise
         self._running: list[Tensor] | None = None
+        self._before: int | None = None
         self._ok = torch.ones(len(pairs), dtype=torch.bool, device=device)
+        self._told = torch.ones(len(pairs), dtype=torch.bool, pin_memory=device.type == "cuda")
         self._good_steps = torch.zeros(len(pairs), dtype=torch.int64, device=device)
         self._names: list[str] = []
         self._values = torch.zeros(0, len(pairs), device=device)
@@ -135,79 +137,92 @@ class SVIStep:
         if hasattr(self._elbo, "with_entropy") and not self._program.compiled:
             self._elbo.with_entropy = with_entropy
         self._program.number = number - 1
+        self._before = number - 1 if self._before is None else self._before
         x = self._together(batches)
-        self._note(self._program(x) if self._ranks.count == 1 else self._averaged(x))
+        if self._ranks.count == 1 and self._ok.device.type != "cpu":
+            loss = self._program(x)
+            self._note(loss, loss + self._program.gradient_sum)
+            self._told.copy_(self._ok, non_blocking=True)
+            if not self._told.all():
+                self._refuse()
+            return
+        self._note(*self._gradients(x))
+        if not self._ok.all():
+            self._refuse(x, number)
+        self._program.update()
 
     def kl_weight(self, number: int) -> float:
         """The weight of the KL terms in the ``number``-th step, 1, 2, ... of a training with a warm-up."""
         return self._final_kl_weight * min(1.0, number / self._kl_warmup)
 
-    def rows(self, *, before: int) -> list[dict[str, float]]:
+    def rows(self) -> list[dict[str, float]]:
         """The loss and the terms of the last step for each seed, means per image in nats. Here the device is waited
         for, and ranks for each other.
 
-        Args:
-            before: how many steps were done before this object's first.
-
         Raises:
-            NonFiniteError: the loss was not finite at some step; its number and the term are named.
+            NonFiniteError: the loss or a gradient was not finite at some step; its number and what it was are named.
         """
+        if not self._ok.all():
+            self._refuse()
         entropy = {f"{name}_entropy": value.reshape(-1) for name, value in self._program.entropy.items()}
         found = torch.cat([self._values.double(), *(value.double()[None] for value in entropy.values())])
         self._ranks.average([found])
-        bad = self._ranks.most(float((~self._ok).any()))
-        columns = found.T.tolist()
-        if bad:
-            self._raise_non_finite(columns, before)
         names = [*self._names, *entropy]
-        return [dict(zip(names, column, strict=True)) for column in columns]
+        return [dict(zip(names, column, strict=True)) for column in found.T.tolist()]
 
-    def _raise_non_finite(self, columns: Sequence[Sequence[float]], before: int) -> None:
-        steps = torch.where(self._ok, torch.iinfo(torch.int64).max, self._good_steps)
-        step = -self._ranks.most(-float(steps.min()))
-        for column in columns:
-            row = dict(zip(self._names, column, strict=False))
-            # A term rather than the loss, which is not finite as soon as a term is not.
-            candidates = [*list(row.items())[1:], *row.items()]
-            broken = next(((n, v) for n, v in candidates if not math.isfinite(v)), None)
-            if broken is None:
-                continue
-            name, value = broken
-            terms = ", ".join(f"{n} {v:.4g}" for n, v in row.items())
-            raise NonFiniteError(
-                f"step {before + int(step)}: the term {name!r} of the loss is {value} ({terms}); try a smaller lr"
-            )
-        raise NonFiniteError(f"step {before + int(step)}: the loss is not finite; try a smaller lr")
+    def _refuse(self, x: Tensor | None = None, number: int = 0) -> NoReturn:
+        """Say what was not finite: with the step's argument, what a second look at it finds, else from its terms."""
+        seed = int(self._ok.int().argmin())
+        row = dict(zip(self._names, self._values[:, seed].tolist(), strict=True))
+        # A term rather than the loss, which is not finite as soon as a term is not.
+        broken = next(((n, v) for n, v in [*list(row.items())[1:], *row.items()] if not math.isfinite(v)), None)
+        what = None
+        if broken is None:
+            what = gradient_of(self._program.program.parameters)
+        elif x is not None and self._stacked is None:
+            what = first_site(self._program.program, self._noise[0], number, x)
+        if what is None and broken is not None:
+            what = f"the term {broken[0]!r} of the loss is {broken[1]}"
+        what = what or "a gradient is not finite"
+        step = (self._before or 0) + int(self._good_steps[seed])
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
+        raise NonFiniteError(f"step {step}: {what} ({terms}); try a smaller lr")
 
     def _together(self, batches: Sequence[Tensor]) -> Tensor:
         return batches[0] if self._stacked is None else torch.stack(list(batches))
 
-    def _averaged(self, x: Tensor) -> Tensor:
-        """A step whose gradients are those of all ranks' rows, and running statistics likewise."""
-        program = self._program.program
-        before = [buffer.clone() for buffer in program.buffers] if self._running is None else []
-        loss = self._program.gradients(x)
-        if self._running is None:
-            self._running = [
-                buffer
-                for buffer, then in zip(program.buffers, before, strict=True)
-                if buffer.is_floating_point() and not torch.equal(buffer, then)
-            ]
-        gradients = [p.grad for p in program.parameters.values() if p.grad is not None]
-        self._ranks.average([*gradients, *self._running])
-        self._program.update()
-        return loss
+    def _gradients(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, and a number that is not finite where the loss or a gradient is not.
 
-    def _note(self, loss: Tensor) -> None:
-        """Keep this step's loss and terms, unless an earlier step's were not finite: then keep those."""
+        Gradients and running statistics are then those of all ranks' rows, and so is the number.
+        """
+        program, several = self._program.program, self._ranks.count > 1
+        before = [buffer.clone() for buffer in program.buffers] if several and self._running is None else []
+        loss = self._program.gradients(x)
+        health = loss + self._program.gradient_sum
+        if several:
+            if self._running is None:
+                self._running = [
+                    buffer
+                    for buffer, then in zip(program.buffers, before, strict=True)
+                    if buffer.is_floating_point() and not torch.equal(buffer, then)
+                ]
+            gradients = [p.grad for p in program.parameters.values() if p.grad is not None]
+            self._ranks.average([*gradients, *self._running, health])
+        return loss, health
+
+    def _note(self, loss: Tensor, health: Tensor) -> None:
+        """Keep this step's loss and terms, unless an earlier step was not healthy: then keep those.
+
+        ``health`` is not finite for a seed whose loss or gradient is not.
+        """
         named = {"loss": loss, **self._program.terms}
         values = torch.stack([value.to(loss.dtype).reshape(-1) for value in named.values()])
-        finite = values.isfinite().all(0)
         if list(named) == self._names:
             values = torch.where(self._ok, values, self._values)
         self._names, self._values = list(named), values
         self._good_steps += self._ok
-        self._ok = self._ok & finite
+        self._ok = self._ok & health.reshape(-1).isfinite()
 
 
 def _adam(parameters: Any, *, lr: float, device: torch.device) -> torch.optim.Adam:

@@ -21,11 +21,12 @@ from pyro_avae.runs.run_folder import Row, RunFolder
 from pyro_avae.training.batches import EpochOrder
 from pyro_avae.training.interrupt import Interrupted, StopRequest
 from pyro_avae.training.member import Member
+from pyro_avae.training.non_finite import NonFiniteError
 from pyro_avae.training.plan import Plan
 from pyro_avae.training.ranks import Ranks
 from pyro_avae.training.sources import Resident, Source, as_source
 from pyro_avae.training.state import TrainingState
-from pyro_avae.training.step import NonFiniteError, SVIStep
+from pyro_avae.training.step import SVIStep
 
 __all__ = ["Trainer"]
 
@@ -169,7 +170,7 @@ class Trainer:
 
     def _rows(self) -> list[Row]:
         warmth = {"kl_weight": self.svi.kl_weight(self.step)} if self.plan.kl_warmup else {}
-        rows = self.svi.rows(before=self.first)
+        rows = self.svi.rows()
         return [
             {"step": self.step, **row, **warmth, **member.learned()}
             for member, row in zip(self.members, rows, strict=True)
@@ -192,7 +193,7 @@ class Trainer:
     def _write(self, write: Callable[[Member], None]) -> None:
         if self.ranks.count == 1 and self.members[0].folder is None:
             return
-        self.svi.rows(before=self.first)  # refuses a loss that is not finite
+        self.svi.rows()  # refuses a loss that is not finite
         for member in self.members:
             try:
                 write(member)

@@ -1,0 +1,106 @@
+"""What is compiled: the same numbers, with less memory."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from pyro_avae.compilation.inductor import Inductor
+from pyro_avae.compilation.memory_passes import accumulate_in_place, compute_for_each_reader
+from pyro_avae.compilation.products import add_product
+
+_aten = torch.ops.aten
+
+
+def _traced(function, *inputs):
+    return make_fx(function, tracing_mode="fake")(*inputs)
+
+
+def _count(graph, target):
+    return len(graph.graph.find_nodes(op="call_function", target=target))
+
+
+def _pixels(logits, x, weight):
+    """Likelihood and its gradient, as a decoder's last layer has them."""
+    mean = torch.sigmoid(logits)
+    difference = mean - x
+    gradient = difference * mean * (1 - mean)
+    return [difference.square().sum(), gradient @ weight, gradient.sum(0)]
+
+
+def test_what_is_made_of_a_sigmoid_is_computed_for_each_reader():
+    inputs = [torch.randn(8, 6), torch.rand(8, 6), torch.randn(6, 3)]
+    graph = _traced(_pixels, *inputs)
+    before = [_count(graph, target) for target in (_aten.sigmoid.default, _aten.mm.default)]
+    compute_for_each_reader(graph)
+    assert before == [1, 1] and _count(graph, _aten.sigmoid.default) > 1
+    assert _count(graph, _aten.mm.default) == 1
+    assert all(
+        len(node.users) == 1 for node in graph.graph.find_nodes(op="call_function", target=_aten.sigmoid.default)
+    )
+    torch.testing.assert_close(graph(*inputs), _pixels(*inputs), rtol=0, atol=0)
+
+
+def test_what_a_product_reads_is_computed_once():
+    inputs = [torch.randn(8, 6), torch.randn(6, 3), torch.randn(6, 3)]
+    graph = _traced(lambda logits, a, b: [torch.sigmoid(logits) @ a, torch.sigmoid(logits).sum(), logits @ b], *inputs)
+    twice = _count(graph, _aten.sigmoid.default)
+    compute_for_each_reader(graph)
+    assert _count(graph, _aten.sigmoid.default) == twice
+
+
+def test_a_long_chain_of_readers_stays_short():
+    def chain(x):
+        for _ in range(30):
+            x = torch.sigmoid(x) * x
+        return [x.sum()]
+
+    graph = _traced(chain, torch.randn(3))
+    compute_for_each_reader(graph)
+    assert len(graph.graph.nodes) < 1000
+
+
+@pytest.mark.parametrize(("rows", "accumulated"), [(512, 1), (8, 0)])
+def test_a_large_sum_of_products_is_accumulated_in_place(rows, accumulated):
+    inputs = [torch.randn(4, rows), torch.randn(4, 512), torch.randn(4, rows), torch.randn(4, 512)]
+
+    def of_two_uses(d1, x1, d2, x2):
+        """As autograd leaves the gradient of a layer that was used twice."""
+        return [((x1.t() @ d1).t().t() + (x2.t() @ d2).t().t()).t()]
+
+    graph = _traced(of_two_uses, *inputs)
+    accumulate_in_place(graph)
+    assert _count(graph, add_product) == accumulated and _count(graph, _aten.mm.default) == 2 - accumulated
+    torch.testing.assert_close(graph(*inputs), of_two_uses(*inputs))
+
+
+def test_a_product_that_is_read_elsewhere_is_not_written_over():
+    inputs = [torch.randn(512, 4), torch.randn(4, 512)]
+
+    def read_again(a, b):
+        product = a @ b
+        return [product + 2 * a @ b, product.sum(), product + product]
+
+    graph = _traced(read_again, *inputs)
+    accumulate_in_place(graph)
+    assert _count(graph, add_product) == 0
+    torch.testing.assert_close(graph(*inputs), read_again(*inputs))
+
+
+def test_compiled_it_returns_what_the_graph_returns_and_lets_go_of_its_arguments():
+    def nested(a, b):
+        return [a.sum(), [a * b, None], (), [b]]
+
+    inputs = [torch.randn(5), torch.randn(5)]
+    run = Inductor(_traced(nested, *inputs))
+    for _ in range(2):
+        a, b = torch.randn(5), torch.randn(5)
+        expected, gone, given = nested(a, b), weakref.ref(a), [a, b]
+        del a
+        found = run(given)
+        gc.collect()
+        assert given == [] and gone() is None
+        torch.testing.assert_close([found[0], found[1][0], found[3][0]], [expected[0], expected[1][0], b])
+        assert found[1][1] is None and len(found) == 4
