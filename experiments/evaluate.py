@@ -17,12 +17,13 @@ from pyro_avae.experiments.evaluation_table import evaluation_table
 from pyro_avae.experiments.further import add_further_arguments, check_further, further_measures
 from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.stage_bars import stage_bars
-from pyro_avae.experiments.triples import make_importable
+from pyro_avae.experiments.triples import add_trust, load_trusted
 from pyro_avae.paths import shown
 from pyro_avae.runs.kinds import Integer, Number
-from pyro_avae.runs.loading import LoadedRun, load_run
+from pyro_avae.runs.loading import LoadedRun
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.stored_probes import StoredProbes
+from pyro_avae.runs.trust import Trust
 
 __all__ = ["add_arguments", "run", "write_evaluation"]
 
@@ -81,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=reader("--seed", Integer(0, 2**32 - 1)), default=0, metavar="N", help="of attacks and estimates"
     )
     add_further_arguments(parser)
+    add_trust(parser)
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
 
 
@@ -89,13 +91,11 @@ def run(args: argparse.Namespace) -> int:
     device = as_device(args.device or default_device())
     epsilons, epsilons_l2 = _radii(args)
     folder = RunFolder(args.run)
-    if ":" in folder.read_settings().method:
-        make_importable()
-    loaded = load_run(folder.path, device=device)
+    loaded = load_trusted(folder.path, device=device, trust=args.trust)
     check_further(args, loaded.config.dataset)
     root = args.data_root if args.data_root is not None else loaded.config.data_root
     data = load_dataset(loaded.config.dataset, root=root, device=device)
-    other = None if args.transfer_from is None else _source(args.transfer_from, loaded, device)
+    other = None if args.transfer_from is None else _source(args.transfer_from, loaded, device, args.trust)
     with stage_bars(enabled=not args.no_progress) as report:
         result: dict[str, Any] = evaluate(
             loaded.model,  # type: ignore[arg-type]  # a user's own pair has to have what evaluation asks of it
@@ -141,12 +141,10 @@ def _radii(args: argparse.Namespace) -> tuple[list[float], list[float]]:
     return [0.0], args.epsilons  # the clean accuracy is that of every norm
 
 
-def _source(path: Path, loaded: LoadedRun, device: torch.device) -> LoadedRun:
+def _source(path: Path, loaded: LoadedRun, device: torch.device, trust: Trust) -> LoadedRun:
     """The run that the attacks are made against, which has to see the same images."""
     folder = RunFolder(path)
-    if ":" in folder.read_settings().method:
-        make_importable()
-    source = load_run(folder.path, device=device)
+    source = load_trusted(folder.path, device=device, trust=trust)
     if source.config.dataset != loaded.config.dataset:
         raise InputError(
             f"--transfer-from: expected a run on {loaded.config.dataset}, as the one that is evaluated, "

@@ -18,14 +18,14 @@ from pyro_avae.experiments.influence_document import influence_document, influen
 from pyro_avae.experiments.methods import METHODS
 from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.stage_bars import stage_bars
-from pyro_avae.experiments.triples import make_importable, make_triple
+from pyro_avae.experiments.triples import add_trust, load_trusted, make_triple
 from pyro_avae.paths import shown
 from pyro_avae.runs.files import write_atomically, write_json
 from pyro_avae.runs.kept import kept_checkpoints, stages
 from pyro_avae.runs.kinds import Integer
-from pyro_avae.runs.loading import load_run
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings
+from pyro_avae.runs.trust import Trust
 
 __all__ = ["add_arguments", "run"]
 
@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="project gradients to N numbers where those of the test images do not fit into memory",
     )
+    add_trust(parser)
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
 
 
@@ -75,11 +76,9 @@ def run(args: argparse.Namespace) -> int:
     """Measure; returns the exit status."""
     device = as_device(args.device or default_device())
     folder = RunFolder(args.run)
-    if ":" in folder.read_settings().method:
-        make_importable()
-    loaded = load_run(folder.path, device=device)
+    loaded = load_trusted(folder.path, device=device, trust=args.trust)
     config = loaded.config
-    elbo = _elbo(config)
+    elbo = _elbo(config, args.trust)
     root = args.data_root if args.data_root is not None else config.data_root
     data = load_dataset(config.dataset, root=root, limit=config.limit)
     train = data.train if args.limit is None else data.train.limit(args.limit)
@@ -113,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _elbo(config: Settings) -> ELBO:
+def _elbo(config: Settings, trust: Trust) -> ELBO:
     """The bound that the run was trained with.
 
     Raises:
@@ -122,7 +121,7 @@ def _elbo(config: Settings) -> ELBO:
     method = METHODS.get(config.method)
     if method is not None and not method.needs_data:
         raise InputError(f"RUN: the method {config.method} trains on no images, so that none had an influence")
-    return make_triple(config).elbo
+    return make_triple(config, trust=trust).elbo
 
 
 def _table(document: Mapping[str, Any]) -> Group:

@@ -17,13 +17,14 @@ from pyro_avae.evaluation.ood import LABELS, TRAIN_IMAGES, VARIANTS, Pair, evalu
 from pyro_avae.evaluation.settings import Progress
 from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.experiments.stage_bars import stage_bars
-from pyro_avae.experiments.triples import make_importable
+from pyro_avae.experiments.triples import add_trust, load_trusted
 from pyro_avae.paths import shown
 from pyro_avae.report.ood import ood_picture
 from pyro_avae.runs.files import write_atomically, write_json
 from pyro_avae.runs.kinds import Integer, Number
-from pyro_avae.runs.loading import LoadedRun, load_run
+from pyro_avae.runs.loading import LoadedRun
 from pyro_avae.runs.run_folder import RunFolder
+from pyro_avae.runs.trust import Trust
 
 __all__ = ["add_arguments", "ood_table", "run", "score_run"]
 
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         help=f"of the regret (default: {rates})",
     )
+    add_trust(parser)
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
 
 
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         if variant not in VARIANTS:
             raise InputError(f"--variant: expected some of {', '.join(VARIANTS)}, got {variant!r}")
     device = as_device(args.device or default_device())
-    loaded = _loaded(args.run, device)
+    loaded = load_trusted(args.run, device=device, trust=args.trust)
     root = args.data_root if args.data_root is not None else loaded.config.data_root
     data = load_dataset(loaded.config.dataset, root=root, device=device)
     outside = load_dataset(args.ood, root=root, device=device)
@@ -91,8 +93,10 @@ def run(args: argparse.Namespace) -> int:
             loaded,
             data,
             outside,
-            background=None if args.background is None else _other(args.background, loaded, "--background", device),
-            ensemble=[_seed(path, loaded, device) for path in args.ensemble],
+            background=None
+            if args.background is None
+            else _other(args.background, loaded, "--background", device, args.trust),
+            ensemble=[_seed(path, loaded, device, args.trust) for path in args.ensemble],
             limit=args.limit,
             progress=report,
             variants=args.variant,
@@ -186,14 +190,7 @@ def _images(split: Split, limit: int | None) -> torch.Tensor:
     return split.fixed_batch(torch.arange(count))[0]
 
 
-def _loaded(path: Path, device: torch.device) -> LoadedRun:
-    folder = RunFolder(path)
-    if ":" in folder.read_settings().method:
-        make_importable()
-    return load_run(folder.path, device=device)
-
-
-def _seed(path: Path, loaded: LoadedRun, device: torch.device) -> Pair:
+def _seed(path: Path, loaded: LoadedRun, device: torch.device, trust: Trust) -> Pair:
     """The pair of a run that differs in the seed."""
     found = RunFolder(path).read_settings().dataset
     if found != loaded.config.dataset:
@@ -201,12 +198,12 @@ def _seed(path: Path, loaded: LoadedRun, device: torch.device) -> Pair:
             f"--ensemble: expected runs on {loaded.config.dataset}, as the one that is scored, got one on {found} in"
             f" {shown(path)}"
         )
-    return _other(path, loaded, "--ensemble", device)
+    return _other(path, loaded, "--ensemble", device, trust)
 
 
-def _other(path: Path, loaded: LoadedRun, option: str, device: torch.device) -> Pair:
+def _other(path: Path, loaded: LoadedRun, option: str, device: torch.device, trust: Trust) -> Pair:
     """The pair of another run, which has to see images of the same shape."""
-    other = _loaded(path, device)
+    other = load_trusted(path, device=device, trust=trust)
     if other.config.image_shape != loaded.config.image_shape:
         raise InputError(
             f"{option}: expected a run on images of shape {loaded.config.image_shape}, got one on"

@@ -17,7 +17,7 @@ from pyro_avae.experiments.defaults import DATASET_DEFAULTS, settings_for
 from pyro_avae.experiments.methods import METHODS, builder_of
 from pyro_avae.experiments.options import add_setting, option, reader
 from pyro_avae.experiments.parts import ARCHITECTURES, LIKELIHOODS, MODELS, PRIORS
-from pyro_avae.experiments.triples import make_importable, make_triple
+from pyro_avae.experiments.triples import add_trust, make_importable, make_triple
 from pyro_avae.experiments.unused import refuse_unused
 from pyro_avae.experiments.warm_start import copy_trained, inherited
 from pyro_avae.paths import shown, user_path
@@ -25,6 +25,7 @@ from pyro_avae.runs.checkpoints import Checkpoint, newest_checkpoint
 from pyro_avae.runs.kinds import Integer
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings, setting_infos
+from pyro_avae.runs.trust import Trust, remember
 from pyro_avae.training import FitResult, fit_seeds
 from pyro_avae.training.ranks import Ranks
 from pyro_avae.training.sources import NoData
@@ -74,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     several_devices.add_arguments(parser)
     parser.add_argument("--device", default=None, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    add_trust(parser)
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
 
 
@@ -168,8 +170,11 @@ def _train(
     device: torch.device,
 ) -> None:
     folders, settings = [folder for folder, _ in runs], [each for _, each in runs]
-    if any(":" in each.method for each in settings):
-        make_importable()
+    # A builder that was asked for in words is trusted; one that the folder alone names has to be known.
+    trust = [*args.trust, *([given["method"]] if "method" in given else [])]
+    for folder, each in runs:
+        where = "method" if each.builder in trust else f"{shown(folder.config)}: builder"
+        make_importable(each.builder, trust=trust, where=where)
     # On the host: training puts on the device what fits there.
     data = load_training_data(settings[0], torch.device("cpu"))
     if isinstance(data, ImageData):
@@ -187,6 +192,7 @@ def _train(
         resume=args.resume,
         progress=not args.no_progress,
         given=tuple(given),
+        trust=trust,
         ranks=ranks,
     )
     if ranks.rank:
@@ -258,6 +264,7 @@ def train_runs(
     resume: bool = False,
     progress: bool = False,
     given: Collection[str] = (),
+    trust: Trust = (),
     ranks: Ranks | None = None,
 ) -> list[TrainedRun]:
     """:func:`train_run` for several seeds at once, see :func:`~pyro_avae.training.fit_seeds`.
@@ -266,9 +273,12 @@ def train_runs(
         settings: of each run; they differ in the seed alone.
         data: as there, like the other options.
         folders: one for each run.
+        trust: builders of one's own that were asked for; see :func:`make_triple`.
         ranks: the processes that share each batch.
     """
-    triples = [make_triple(each, given=given) for each in settings]
+    triples = [make_triple(each, given=given, trust=trust) for each in settings]
+    for builder in {each.builder for each in settings} - {None}:
+        remember(builder)
     for each, folder, triple in zip(settings, folders, triples, strict=True):
         if each.start_from is not None and not (resume and newest_checkpoint(folder.checkpoints)):
             copy_trained(each.start_from, triple)
@@ -315,8 +325,6 @@ def _help(name: str) -> str:
 def _new_settings(given: Mapping[str, Any]) -> Settings:
     from_run = inherited(given["start_from"]) if given.get("start_from") is not None else {}
     settings = settings_for(given, inherited=from_run)
-    if ":" in settings.method and settings.method not in METHODS:
-        make_importable()
     settings = replace(settings, builder=builder_of(settings.method))
     if settings.dataset.startswith("folder:"):
         path = user_path(settings.dataset.removeprefix("folder:"))
@@ -349,8 +357,6 @@ def _settings_to_resume(folder: RunFolder, given: Mapping[str, Any], checkpoint:
             f"{option(different)}: the run in {shown(folder.path)} has {getattr(stored, different)!r}, got"
             f" {getattr(asked, different)!r}; leave it out, or train into another folder"
         )
-    if asked.builder is not None and ":" in asked.method:
-        make_importable()
     return asked
 
 

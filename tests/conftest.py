@@ -21,6 +21,14 @@ def data_root() -> Path:
     return root
 
 
+@pytest.fixture(autouse=True, scope="session")
+def state_of_no_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a training remembers for its user goes into a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def clean_global_state() -> Iterator[None]:
     """Each test starts from one seed, an empty parameter store and Pyro's validation on."""

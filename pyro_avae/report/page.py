@@ -19,6 +19,7 @@ from pyro_avae.report.subjects import Loader, Subject, load_subjects, loader_on
 from pyro_avae.report.tables import accuracy_rows, epsilons_of, quality_rows, terms_of
 from pyro_avae.report.training_curves import training_curves
 from pyro_avae.runs.files import write_atomically
+from pyro_avae.runs.trust import Trust
 
 __all__ = ["build_report", "write_report"]
 
@@ -33,6 +34,7 @@ def build_report(
     *,
     title: str = "Trained pairs, compared",
     device: str = "cpu",
+    trust: Trust = (),
     loader: Loader | None = None,
     progress: Progress | None = None,
     extras: Sequence[Extra] = (),
@@ -50,6 +52,7 @@ def build_report(
         paths: run folders, as ``pyro-avae train`` makes them.
         title: heading of the page.
         device: where the pairs run.
+        trust: builders that the runs may name, as :func:`pyro_avae.load` takes them.
         loader: gets a trained pair and its data from a run; by default :func:`pyro_avae.load` and
             :func:`~pyro_avae.data.load_dataset`.
         progress: called with each stage.
@@ -61,7 +64,7 @@ def build_report(
     """
     say = progress or _silent
     runs = read_runs(paths, labels=labels)
-    subjects, gaps = load_subjects(runs, loader or loader_on(device))
+    subjects, gaps = load_subjects(runs, loader or loader_on(device, trust=trust))
     say("curves")
     facts: dict[str, Any] = {
         "title": title,

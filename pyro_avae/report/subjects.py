@@ -18,6 +18,7 @@ from pyro_avae.report.runs import Run
 from pyro_avae.runs.loading import load
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.stored_probes import StoredProbes
+from pyro_avae.runs.trust import Trust
 
 __all__ = ["Loader", "Subject", "load_subjects", "loader_on"]
 
@@ -66,11 +67,11 @@ class Subject:
         return Classifier(self.guide, probe).to(self.data.test.device).eval()
 
 
-def loader_on(device: str) -> Loader:
+def loader_on(device: str, *, trust: Trust = ()) -> Loader:
     """The loader of run folders: the pair through :func:`pyro_avae.load`, the data set by its name."""
 
     def load_run(run: Run) -> tuple[Any, Any, ImageData]:
-        model, guide, config = load(run.path, device=device)
+        model, guide, config = load(run.path, device=device, trust=trust)
         data = load_dataset(config.dataset, root=config.data_root, device=device, limit=config.limit)
         return model, guide, data
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from pyro_avae.errors import InputError, shown_value
 from pyro_avae.runs.settings import Settings
+from pyro_avae.runs.trust import Trust, check_trusted
 
 __all__ = ["Builder", "Triple", "as_triple", "import_builder"]
 
@@ -26,19 +27,24 @@ class Triple(NamedTuple):
 Builder = Callable[[Settings], tuple[nn.Module, nn.Module, ELBO]]
 
 
-def import_builder(path: str) -> Builder:
+def import_builder(path: str, *, trust: Trust = (), where: str = "method") -> Builder:
     """The function that ``"module:function"`` names, e.g. ``"pyro_avae.experiments.methods:build"``.
 
+    Args:
+        path: what names it.
+        trust: builders that the caller vouches for, see :func:`~pyro_avae.runs.trust.check_trusted`.
+        where: what names the builder, for the error.
+
     Raises:
-        InputError: not of that form, a module that cannot be imported (why is said), or no such function in it.
+        InputError: not of that form, nobody asked for its module, a module that cannot be imported (why is said), or
+            no such function in it.
 
     Example:
         >>> import_builder("pyro_avae.experiments.methods:build").__name__
         'build'
     """
+    check_trusted(path, trust=trust, where=where)
     module_name, _, function_name = path.partition(":")
-    if not all(part.isidentifier() for part in (*module_name.split("."), *function_name.split("."))):
-        raise InputError(f"method: expected module:function, such as my_module:build, got {shown_value(path)}")
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:
