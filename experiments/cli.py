@@ -1,55 +1,20 @@
-"""The command line, ``pyro-avae``: finds the command, runs it, and turns what goes wrong into one line.
+"""``pyro-avae``: runs a command, and turns what goes wrong into one line.
 
-argparse reads the options; those of a run are made of the typed :class:`~pyro_avae.runs.Settings`
-(``experiments/train.py``).
+Nothing is imported here that takes time, torch least of all: Ctrl-C has to end in one line from the start.
 """
 
-import argparse
-import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple, NoReturn
+from collections.abc import Sequence
 
 from pyro_avae.errors import InputError, RankError
 
-__all__ = ["COMMANDS", "Command", "main"]
+__all__ = ["main"]
 
 _USAGE = 2
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 _LONGEST = 600
-
-
-class Command(NamedTuple):
-    """A command: one line of help, and the module that is imported when it is called.
-
-    The module has ``run(args) -> int``, which returns the exit status, and may have ``add_arguments(parser)``, which
-    declares options. ``--seed`` and ``--device`` are declared where the module does not do so itself.
-    """
-
-    help: str
-    module: str
-
-
-COMMANDS: Mapping[str, Command] = {
-    "quickstart": Command("train VAE and AVAE on embedded digits, attack both, report", "quickstart"),
-    "verify": Command("check the bounds against their closed forms on linear-Gaussian models", "verify"),
-    "train": Command("train a model and guide", "train"),
-    "evaluate": Command("attack and measure a trained run, write its evaluation.json", "evaluate"),
-    "influence": Command("find the training images that made a trained run what it is", "influence"),
-    "ood": Command("score how strange another data set's images are to a trained run", "ood"),
-    "report": Command("write an HTML report of runs", "report"),
-    "reproduce": Command("train and attack the rows of the paper's tables", "reproduce"),
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that raises :class:`InputError` where argparse prints its usage and exits."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see {self.prog} --help)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,8 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; those of the process by default.
     """
     try:
-        status = _run(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
+        from pyro_avae.experiments.termination import signals_raise
+
+        with signals_raise():
+            from pyro_avae.experiments.commands import run_command
+
+            status = run_command(list(sys.argv[1:] if argv is None else argv))
+            sys.stdout.flush()
     except BrokenPipeError:
         # Nobody reads on (pyro-avae ... | head). Python would complain once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -84,48 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _run(argv: list[str]) -> int:
-    top = _Parser(
-        prog="pyro-avae",
-        description="Autoencoding Variational Autoencoders as Pyro programs.",
-        epilog="commands:\n" + "".join(f"  {name:<12}{command.help}\n" for name, command in COMMANDS.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="pyro-avae [--help] [--version] COMMAND ...",
-        allow_abbrev=False,
-    )
-    top.add_argument("--version", action="version", version=f"pyro-avae {_version()}")
-    top.add_argument("command", metavar="COMMAND", help="one of those below; pyro-avae COMMAND --help says more")
-    # Only what comes before and with the command is read here: a command's options are its own.
-    count = next((place + 1 for place, word in enumerate(argv) if not word.startswith("-")), len(argv))
-    name = top.parse_args(argv[:count]).command
-    if name not in COMMANDS:
-        raise InputError(f"command: expected one of {', '.join(COMMANDS)}, got {name!r}")
-    module = importlib.import_module(f"pyro_avae.experiments.{COMMANDS[name].module}")
-    parser = _Parser(prog=f"pyro-avae {name}", description=f"{COMMANDS[name].help}.", allow_abbrev=False)
-    if hasattr(module, "add_arguments"):
-        module.add_arguments(parser)
-    _add_common(parser)
-    status: int = module.run(parser.parse_args(argv[count:]))
-    return status
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    """``--seed`` and ``--device``, where the command has not declared them."""
-    declared = {option for action in parser._actions for option in action.option_strings}
-    if "--seed" not in declared:
-        parser.add_argument(
-            "--seed", type=_seed, default=0, metavar="N", help="seed of every random number (default: 0)"
-        )
-    if "--device" not in declared:
-        parser.add_argument("--device", default=None, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or not int(text) < 2**32:
-        raise argparse.ArgumentTypeError(f"expected an integer in 0..{2**32 - 1}, got {text[:80]!r}")
-    return int(text)
-
-
 def _one_line(error: Exception) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -137,13 +65,6 @@ def _one_line(error: Exception) -> str:
 
 def _say(text: str) -> None:
     print(f"pyro-avae: {text}", file=sys.stderr)
-
-
-def _version() -> str:
-    try:
-        return version("pyro-avae")
-    except PackageNotFoundError:  # a checkout that is not installed
-        return "unknown (not installed)"
 
 
 if __name__ == "__main__":

@@ -277,8 +277,9 @@ def train_runs(
         ranks: the processes that share each batch.
     """
     triples = [make_triple(each, given=given, trust=trust) for each in settings]
-    for builder in {each.builder for each in settings} - {None}:
-        remember(builder)
+    for each in settings:
+        if each.builder is not None:
+            remember(each.builder)
     for each, folder, triple in zip(settings, folders, triples, strict=True):
         if each.start_from is not None and not (resume and newest_checkpoint(folder.checkpoints)):
             copy_trained(each.start_from, triple)

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_avae.auxiliary import auxiliary
+from pyro_avae.auxiliary_draw import auxiliary
 from pyro_avae.batching import apply_batched
 from pyro_avae.errors import InputError
 from pyro_avae.parameters import register_parameters

@@ -11,7 +11,7 @@ from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyro_avae.auxiliary import AUXILIARY
+from pyro_avae.auxiliary_draw import AUXILIARY
 from pyro_avae.divergence import analytic_kl
 from pyro_avae.errors import InputError
 from pyro_avae.penalties import Penalty

@@ -10,7 +10,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_avae.auxiliary import auxiliary
+from pyro_avae.auxiliary_draw import auxiliary
 from pyro_avae.errors import InputError
 
 __all__ = ["GRADIENTS", "VIEWS", "DecoderMean", "DecoderSample", "Gradient", "Perturbed", "View"]

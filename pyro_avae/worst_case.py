@@ -8,7 +8,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from pyro_avae.auxiliary import auxiliary
+from pyro_avae.auxiliary_draw import auxiliary
 from pyro_avae.errors import InputError
 from pyro_avae.wasserstein import squared_wasserstein
 

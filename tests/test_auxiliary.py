@@ -10,7 +10,7 @@ from pyro.poutine.messenger import Messenger
 from torch.nn.functional import softplus
 
 from pyro_avae import AVAE_ELBO
-from pyro_avae.auxiliary import AUXILIARY, auxiliary
+from pyro_avae.auxiliary_draw import AUXILIARY, auxiliary
 
 F64 = torch.float64
 #: Some tens of roundings in float64.

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pyro_avae.experiments.cli import COMMANDS, main
+from pyro_avae.experiments.cli import main
+from pyro_avae.experiments.commands import COMMANDS
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 

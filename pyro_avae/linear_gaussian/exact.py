@@ -43,7 +43,7 @@ def exact_bound(model: Program, guide: Program, x: Tensor, elbo: ELBO | None = N
         model: any Pyro program of ``x``: a module, a method or a function. Its parameters are those in Pyro's store
             and in modules that it is, is a method of, or refers to (in a list, tuple or dictionary too); a loose tensor
             in a closure must be float64, and has no row in :func:`verify_bound`.
-        guide: likewise. An auxiliary draw goes through :func:`pyro_avae.auxiliary.auxiliary`.
+        guide: likewise. An auxiliary draw goes through :func:`pyro_avae.auxiliary`.
         x: data; computed in float64.
         elbo: the objective; its ``weights`` count. Default ``AVAE_ELBO()``; Pyro's ``Trace_ELBO``,
             ``TraceMeanField_ELBO`` and ``TraceGraph_ELBO`` have the same expectation.

@@ -14,7 +14,7 @@ from PIL import Image
 
 import pyro_avae
 from pyro_avae.compilation.trace import TracedProgram
-from pyro_avae.experiments.cli import COMMANDS
+from pyro_avae.experiments.commands import COMMANDS
 
 TINY = ["--hidden", "16", "--latent-dim", "4", "--batch-size", "16", "--limit", "60", "--device", "cpu"]
 TRAINING = ["--steps", "12", "--log-every", "5", "--checkpoint-every", "6", "--no-progress"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_avae import AVAE_ELBO
-from pyro_avae.auxiliary import auxiliary
+from pyro_avae.auxiliary_draw import auxiliary
 from pyro_avae.coupling import LearnedRho, MatrixRho
 from pyro_avae.errors import InputError
 from pyro_avae.guides import AmortizedGuide, AVAEGuide, LinearEncoder
