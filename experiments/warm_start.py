@@ -5,7 +5,7 @@ from typing import Any
 
 from pyro_avae.errors import InputError
 from pyro_avae.paths import shown, user_path
-from pyro_avae.runs.checkpoints import load_module, newest_checkpoint
+from pyro_avae.runs.checkpoints import check_module, load_module, newest_checkpoint
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.triple import Triple
 
@@ -47,6 +47,8 @@ def inherited(run: str | Path) -> dict[str, Any]:
 def copy_trained(run: str | Path, triple: Triple) -> None:
     """Put the decoder, the likelihood, the prior and the encoder of a trained run into a new pair; the rest stays new.
 
+    All of it is checked before any of it is copied.
+
     Raises:
         InputError: no run there, no intact checkpoint, or networks of other shapes.
     """
@@ -57,11 +59,15 @@ def copy_trained(run: str | Path, triple: Triple) -> None:
     model, guide, _ = triple
     try:
         modules = getattr(model, "observation", None), getattr(guide, "encoder", None), getattr(model, "flow", None)
+        checked = []
         for part, module in zip(_PARTS, modules, strict=True):
             if module is None and part == "model.flow":
                 continue  # N(0, I) has nothing to copy
             if module is None:
                 raise InputError(f"{part}: the new pair has none; a method of one's own loads what it wants itself")
+            check_module(module, checkpoint.tensors, part)
+            checked.append((part, module))
+        for part, module in checked:
             load_module(module, checkpoint.tensors, part)
     except InputError as error:
         raise InputError(f"--from: {shown(folder.path)}: {error}") from None

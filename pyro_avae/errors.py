@@ -24,6 +24,8 @@ def shown_value(value: object) -> str:
         text = repr(value)
     except ValueError:  # an integer with more digits than Python prints
         text = "a number of thousands of digits"
+    except RecursionError:
+        text = "a value nested too deeply to be shown"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 

@@ -69,10 +69,7 @@ def read_run(path: str | Path) -> Run:
     config = read_json(folder.config)
     if not isinstance(config, dict):
         raise InputError(f"{shown(folder.config)}: expected a JSON object, got {type(config).__name__}")
-    try:
-        log = [_numbers(row) for row in folder.read_log()]
-    except (UnicodeDecodeError, OverflowError) as error:
-        raise InputError(f"{shown(folder.log)}: expected a line of JSON a step, got a damaged file: {error}") from None
+    log = [_numbers(row) for row in folder.read_log()]
     evaluation = read_evaluation(folder.evaluation) if folder.evaluation.is_file() else None
     gaps = []
     if not log:

@@ -11,10 +11,13 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
-from pyro_avae.errors import InputError
-from pyro_avae.runs.files import read_json, write_atomically, write_json
+from pyro_avae.errors import InputError, shown_value
+from pyro_avae.paths import shown
+from pyro_avae.runs.files import read_json, read_plain, write_atomically, write_json
+from pyro_avae.runs.kinds import Integer, Kind, Number, Switch
 from pyro_avae.runs.migration import Migrations, migrated
 
 __all__ = [
@@ -36,7 +39,18 @@ FORMAT = 1
 MIGRATIONS: Migrations = {}
 KEPT = 2
 
-_NAME = re.compile(r"step-(\d{12})\.json")
+_NAME = re.compile(r"step-([0-9]{12})\.json")
+
+#: What else a checkpoint says, where it says it.
+_FACTS: Mapping[str, Kind] = {
+    "seconds": Number("a finite number of at least 0", lambda v: v >= 0),
+    "lr": Number("a finite number above 0", lambda v: v > 0),
+    "compiled": Switch(),
+}
+_STEP = Integer(0, 10**12)
+
+#: What parameters are made of, of which one may be read as another.
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -113,29 +127,38 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         InputError: a file is missing, damaged, or of another format.
     """
-    document = read_json(path)
+    document, where = read_json(path), f"{shown(path)}: damaged checkpoint"
     if not isinstance(document, dict):
-        raise InputError(f"{path}: damaged checkpoint: expected a JSON object")
+        raise InputError(f"{where}: expected a JSON object")
     digest = document.pop("sha256", None)
     if digest != _digest(document):
-        raise InputError(f"{path}: damaged checkpoint: its checksum does not fit")
-    document = migrated(document, MIGRATIONS, current=FORMAT, what=str(path))
-    file = path.with_suffix(".safetensors")
+        raise InputError(f"{where}: its checksum does not fit")
+    document = migrated(document, MIGRATIONS, current=FORMAT, what=shown(path))
+    tensors = _read_tensors(path.with_suffix(".safetensors"), checksum=document.pop("tensors_sha256", None))
+    step = _STEP.check(f"{where}: step", document.pop("step", None))
+    if _NAME.fullmatch(path.name) and step != step_of(path):
+        raise InputError(f"{where}: expected step {step_of(path)}, as its name says, got {step}")
+    facts = {name: _FACTS[name].check(f"{where}: {name}", v) if name in _FACTS else v for name, v in document.items()}
+    if not isinstance(facts.get("fit", {}), dict):
+        raise InputError(f"{where}: fit: expected a JSON object, got {shown_value(facts['fit'])}")
+    return Checkpoint(step, tensors, facts)
+
+
+def _read_tensors(file: Path, *, checksum: object) -> dict[str, Tensor]:
+    where = f"{shown(file)}: damaged checkpoint"
     try:
-        content = file.read_bytes()
+        content = read_plain(file)
     except OSError as error:
-        raise InputError(f"{file}: damaged checkpoint: {error.strerror}") from None
+        raise InputError(f"{where}: {error.strerror}") from None
     # What is checked is what is read: the file is opened once.
-    if hashlib.sha256(content).hexdigest() != document.pop("tensors_sha256", None):
-        raise InputError(f"{file}: damaged checkpoint: its checksum does not fit")
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise InputError(f"{where}: its checksum does not fit")
     try:
-        tensors = safetensors.torch.load(content)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{file}: damaged checkpoint: {str(error).partition(chr(10))[0]}") from None
-    step = document.pop("step", None)
-    if not isinstance(step, int) or step < 0:
-        raise InputError(f"{path}: damaged checkpoint: expected a step, got {step!r}")
-    return Checkpoint(step, tensors, document)
+        return safetensors.torch.load(content)
+    except MemoryError:
+        raise
+    except Exception as error:  # its own error, or what torch makes of a shape or a dtype that it does not have
+        raise InputError(f"{where}: {type(error).__name__}: {shown_value(str(error))}") from None
 
 
 def check_module(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
@@ -145,15 +168,17 @@ def check_module(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) 
     for name in (*wanted, *there):
         if name not in there or name not in wanted:
             lacking = "the checkpoint" if name not in there else f"the {prefix}"
-            raise InputError(f"{prefix}.{name}: {lacking} has none; the checkpoint is of another {prefix}")
+            raise InputError(f"{shown(f'{prefix}.{name}')}: {lacking} has none; the checkpoint is of another {prefix}")
         found, expected = there[name], wanted[name]
         # A pair trained in float64 may be read in float32.
-        both_floating = found.is_floating_point() and expected.is_floating_point()
+        both_floating = found.dtype in _FLOATING and expected.dtype in _FLOATING
         if found.shape != expected.shape or not (both_floating or found.dtype == expected.dtype):
             raise InputError(
                 f"{prefix}.{name}: expected {expected.dtype} {tuple(expected.shape)}, the checkpoint has {found.dtype}"
                 f" {tuple(found.shape)}; it is of another {prefix}"
             )
+        if both_floating and not bool(found.isfinite().all()):
+            raise InputError(f"{prefix}.{name}: expected finite numbers, the checkpoint has NaN or infinite ones")
 
 
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
@@ -189,4 +214,7 @@ def _remove_old(folder: Path, newest: Path, keep: int) -> None:
 
 
 def _digest(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    try:
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    except RecursionError:  # nested just not deeply enough to be refused when it was read
+        return ""

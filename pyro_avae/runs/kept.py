@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from pyro_avae.errors import InputError
+from pyro_avae.errors import InputError, shown_value
 from pyro_avae.evaluation.stages import Stage, tracin_weights
 from pyro_avae.runs.checkpoints import (
     Checkpoint,
@@ -38,7 +38,7 @@ def kept_checkpoints(run: str | Path | RunFolder) -> list[Checkpoint]:
         []
     """
     folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    found = []
+    found: list[Checkpoint] = []
     for path in saved_checkpoints(folder.kept):
         try:
             found.append(read_checkpoint(path))
@@ -66,15 +66,29 @@ def stages(kept: Sequence[Checkpoint], *, num_train: int | None = None) -> list[
     Args:
         kept: in order of their steps.
         num_train: images that training drew from; by default as the checkpoints say.
+
+    Raises:
+        InputError: checkpoints that say neither a learning rate nor how many images there were.
     """
+    for found in kept:
+        if "lr" not in found.facts:
+            raise InputError(f"kept: expected a learning rate at step {found.step}, found none; the run is damaged")
     steps, lrs = [found.step for found in kept], [float(found.facts["lr"]) for found in kept]
-    count = num_train or (int(kept[0].facts["fit"]["images"]) if kept else 1)
+    count = num_train or (_images(kept[0]) if kept else 1)
     weights = tracin_weights(steps, lrs, num_train=count)
     return [Stage(found.step, weight, partial(load_kept, found)) for found, weight in zip(kept, weights, strict=True)]
 
 
 def remove_later(folder: Path, step: int) -> None:
     """Remove what training wrote after ``step``, from where it now goes on: another course of it, perhaps."""
-    for path in (*folder.glob("step-*.json"), *folder.glob("step-*.safetensors")):
+    for path in saved_checkpoints(folder):
         if step_of(path) > step:
             path.unlink(missing_ok=True)
+            path.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def _images(checkpoint: Checkpoint) -> int:
+    count = checkpoint.facts.get("fit", {}).get("images")
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= 10**12:
+        raise InputError(f"kept: fit: images: expected a count of images, got {shown_value(count)}; the run is damaged")
+    return count

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,16 +45,24 @@ def exclusive(folder: Path) -> Iterator[None]:
     if place in _mine:
         raise InputError(f"{shown(folder)}: this process trains there already; give another folder")
     try:
-        file = (folder / LOCK).open("a+")
+        # A link is not followed: what is written below would end in another file.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(folder / LOCK, flags, 0o666)
     except OSError as error:
+        if (folder / LOCK).is_symlink():
+            raise InputError(f"{shown(folder / LOCK)}: expected a plain file, got a link; remove it") from None
         raise InputError(f"{shown(folder)}: cannot be written to: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{shown(folder / LOCK)}: expected a plain file, got something else; remove it")
+    file = os.fdopen(descriptor, "r+", errors="replace")
     with file:
         if fcntl is not None:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 file.seek(0)
-                holder = file.read(100).strip() or "another process"
+                holder = shown(file.read(100).strip() or "another process")
                 raise InputError(
                     f"{shown(folder)}: {holder} trains there; wait for its end, or give another folder"
                 ) from None

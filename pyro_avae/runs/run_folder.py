@@ -12,7 +12,7 @@ from typing import Any
 from pyro_avae.errors import InputError
 from pyro_avae.paths import shown, user_path
 from pyro_avae.runs.checkpoints import Checkpoint, newest_checkpoint
-from pyro_avae.runs.files import read_json, write_atomically, write_json
+from pyro_avae.runs.files import read_json, read_plain, write_atomically, write_json
 from pyro_avae.runs.lock import LOCK, exclusive
 from pyro_avae.runs.settings import Settings
 
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: One line of ``log.jsonl``: ``step``, ``loss``, each term of the bound, ...
 Row = dict[str, float | None]
+
+_MOST_STEPS = 10**12
 
 _OURS = {
     LOCK,
@@ -191,14 +193,29 @@ class RunFolder:
             raise InputError(f"{shown(self.config)}: {error}") from None
 
     def read_log(self, *, last_step: int | None = None) -> list[Row]:
-        """The rows of ``log.jsonl`` up to ``last_step``; a last line that a kill cut off is left out."""
+        """The rows of ``log.jsonl`` up to ``last_step``; a last line that a kill cut off is left out.
+
+        Raises:
+            InputError: a file that cannot be read, or has no text in it.
+        """
+        try:
+            text = read_plain(self.log).decode()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise InputError(f"{shown(self.log)}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{shown(self.log)}: expected a line of JSON a step, got a damaged file: {error}; remove it to go on"
+                " without what it has"
+            ) from None
         rows = []
-        for line in self.log.read_text().splitlines() if self.log.exists() else ():
+        for line in text.splitlines():
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
-            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            if not _is_row(row):
                 break
             if last_step is None or row["step"] <= last_step:
                 rows.append(row)
@@ -211,6 +228,17 @@ class RunFolder:
     def write_evaluation(self, result: Mapping[str, Any]) -> None:
         """Write ``evaluation.json``; a number that is not finite becomes null."""
         write_json(self.evaluation, _jsonable(result))
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it is a :data:`Row` of numbers that a float can hold."""
+    if not isinstance(row, dict) or isinstance(row.get("step"), bool) or not isinstance(row.get("step"), int):
+        return False
+    return 0 <= row["step"] <= _MOST_STEPS and all(value is None or _is_number(value) for value in row.values())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
 
 
 def _jsonable(value: Any) -> Any:

@@ -8,13 +8,13 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_avae.errors import InputError
+from pyro_avae.errors import InputError, shown_value
 from pyro_avae.runs.checkpoints import Checkpoint, save_checkpoint, write_checkpoint
 from pyro_avae.runs.run_folder import Row, RunFolder
 from pyro_avae.training.batches import EpochOrder
 from pyro_avae.training.log import TrainingLog
 from pyro_avae.training.sources import Source
-from pyro_avae.training.state import TrainingState, watched
+from pyro_avae.training.state import TrainingState, has_optimizer, watched
 
 __all__ = ["Member"]
 
@@ -71,7 +71,9 @@ class Member:
         for name, value in self.facts.items():
             other = then.get(name) if isinstance(then, dict) else None
             if not isinstance(then, dict) or other != value:
-                raise InputError(f"{name}: the run to go on with has {other}, got {value}")
+                raise InputError(f"{name}: the run to go on with has {shown_value(other)}, got {shown_value(value)}")
+        if not has_optimizer(found.tensors):
+            raise InputError("optimizer: expected its state in the checkpoint to go on with, found none")
         compiled = bool(found.facts.get("compiled", False))
         if compile is not None and compile != compiled:
             raise InputError(f"compile: the run to go on with has {compiled}, got {compile}")

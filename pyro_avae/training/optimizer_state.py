@@ -9,6 +9,8 @@ from pyro_avae.errors import InputError
 
 __all__ = ["OptimizerState"]
 
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
 
 class OptimizerState:
     """What an optimiser remembers of its parameters, or of the k-th part of parameters that are stacked.
@@ -33,10 +35,23 @@ class OptimizerState:
         }
 
     def check(self, tensors: Mapping[str, Tensor]) -> None:
-        """Raise :class:`InputError` where they are the state of another number of parameters."""
-        found, expected = {name.partition(".")[0] for name in tensors}, len(self._parameters())
-        if found and found != {str(number) for number in range(expected)}:
-            raise InputError(f"optimizer: the checkpoint is of {len(found)} parameters, expected {expected}")
+        """Raise :class:`InputError` where they are not the state of Adam on these parameters."""
+        found, parameters = {name.partition(".")[0] for name in tensors}, self._parameters()
+        if found and found != {str(number) for number in range(len(parameters))}:
+            raise InputError(f"optimizer: the checkpoint is of {len(found)} parameters, expected {len(parameters)}")
+        shapes: dict[str, tuple[int, ...]] = {}
+        for number, p in enumerate(parameters):
+            shape = tuple(p.shape if self._part is None else p.shape[1:])
+            shapes |= {f"{number}.step": (), f"{number}.exp_avg": shape, f"{number}.exp_avg_sq": shape}
+        for name in (*tensors, *(shapes if tensors else ())):
+            if name not in tensors or name not in shapes:
+                raise InputError(f"optimizer.{name}: expected step, exp_avg and exp_avg_sq of each parameter")
+            tensor = tensors[name]
+            if tuple(tensor.shape) != shapes[name] or tensor.dtype not in _DTYPES or not bool(tensor.isfinite().all()):
+                raise InputError(
+                    f"optimizer.{name}: expected finite numbers of shape {shapes[name]}, the checkpoint has"
+                    f" {tensor.dtype} {tuple(tensor.shape)}, or some that are not finite"
+                )
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Put the state back, this seed's part where several are stacked."""

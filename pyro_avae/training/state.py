@@ -10,7 +10,7 @@ from pyro_avae.errors import InputError
 from pyro_avae.runs.checkpoints import check_module, load_module
 from pyro_avae.training.optimizer_state import OptimizerState
 
-__all__ = ["TrainingState", "watched"]
+__all__ = ["TrainingState", "has_optimizer", "watched"]
 
 _OPTIMIZER = "optimizer."
 _CPU_NOISE = "random.cpu"
@@ -71,13 +71,15 @@ class TrainingState:
             same_device: whether they are of this kind of device. The generators of another kind cannot be put back.
 
         Raises:
-            InputError: they belong to another model or guide.
+            InputError: they belong to another model or guide, or are not the whole state of a training.
         """
         for prefix, module in self.modules.items():
             check_module(module, tensors, prefix)
         start = len(_OPTIMIZER)
         state = {name[start:]: tensor for name, tensor in tensors.items() if name.startswith(_OPTIMIZER)}
         self.optimizer.check(state)
+        if same_device:
+            self._check_noise(tensors)
         for prefix, module in self.modules.items():
             load_module(module, tensors, prefix)
         self.optimizer.load(state)
@@ -85,6 +87,26 @@ class TrainingState:
             torch.set_rng_state(tensors[_CPU_NOISE])
             if self.device.type == "cuda":
                 torch.cuda.set_rng_state(tensors[_DEVICE_NOISE], self.device)
+
+    def _check_noise(self, tensors: Mapping[str, Tensor]) -> None:
+        """Refuse states of generators that torch would not take."""
+        now = {_CPU_NOISE: torch.get_rng_state()}
+        if self.device.type == "cuda":
+            now[_DEVICE_NOISE] = torch.cuda.get_rng_state(self.device)
+        for name, state in now.items():
+            found = tensors.get(name)
+            if found is None or found.shape != state.shape or found.dtype != state.dtype:
+                what = "none" if found is None else f"{found.dtype} {tuple(found.shape)}"
+                raise InputError(f"{name}: expected {state.dtype} {tuple(state.shape)}, the checkpoint has {what}")
+        try:
+            torch.Generator().set_state(tensors[_CPU_NOISE])
+        except RuntimeError:
+            raise InputError(f"{_CPU_NOISE}: expected the state of torch's generator, got other bytes") from None
+
+
+def has_optimizer(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the state of an optimiser is among the tensors."""
+    return any(name.startswith(_OPTIMIZER) for name in tensors)
 
 
 def watched(modules: Iterable[nn.Module]) -> dict[str, Tensor]:

@@ -115,6 +115,8 @@ class Trainer:
             if checkpoint is not None:
                 member.check(checkpoint, compile=self.plan.compile)
             member.folder = folder
+            if folder is not None:
+                folder.read_log()  # refuses a damaged one before anything is changed
         for member, checkpoint in zip(self.members, found, strict=True):
             if checkpoint is not None:
                 self._restore(member, checkpoint)
