@@ -30,7 +30,9 @@ def redraw(results: Path) -> list[Path]:
     document = read_json(results)
     try:
         return write_figures(document, results.parent)
-    except (KeyError, TypeError, AttributeError):
+    except InputError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
         raise InputError(f"{shown(results)}: expected what pyro-avae reproduce writes, got other JSON") from None
 
 

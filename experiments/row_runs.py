@@ -19,8 +19,8 @@ from pyro_avae.experiments.options import option
 from pyro_avae.experiments.rows import Row
 from pyro_avae.experiments.train import train_run
 from pyro_avae.paths import shown
+from pyro_avae.report.evaluation_file import read_evaluation
 from pyro_avae.runs.checkpoints import newest_checkpoint
-from pyro_avae.runs.files import read_json
 from pyro_avae.runs.loading import LoadedRun, load_run
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings
@@ -85,7 +85,7 @@ class RowRun:
         if not self.folder.evaluation.is_file() or not self.trained():
             return None
         try:
-            document = read_json(self.folder.evaluation)
+            document = read_evaluation(self.folder.evaluation)
         except InputError:
             return None
         finished = document.get("steps") == self.settings.steps and document.get(_MADE_WITH) == self._made_with()

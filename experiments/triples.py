@@ -15,7 +15,7 @@ from pyro_avae.randomness import isolated, stream_seed
 from pyro_avae.runs.loading import LoadedRun, load_run
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings
-from pyro_avae.runs.triple import Triple, as_triple, import_builder
+from pyro_avae.runs.triple import Triple, build_triple, import_builder
 from pyro_avae.runs.trust import LIBRARY, Trust, check_trusted
 
 __all__ = ["add_trust", "load_trusted", "make_importable", "make_triple"]
@@ -55,15 +55,7 @@ def make_triple(settings: Settings, *, given: Collection[str] = (), trust: Trust
     watched = WatchedSettings.of(settings)
     builder = import_builder(path, trust=trust)
     with isolated(stream_seed(settings.seed, "parameters")):
-        try:
-            triple = as_triple(builder(watched), what=path)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "alloc" not in str(error):
-                raise
-            raise InputError(
-                f"hidden, latent_dim: networks of widths {settings.hidden} and {settings.latent_dim} latents do not"
-                " fit into memory"
-            ) from error
+        triple = build_triple(builder, watched, what=path)
     if settings.method not in METHODS:  # those in the table say themselves what they have no use for
         refuse_unread(path, given, watched.read)
     return triple

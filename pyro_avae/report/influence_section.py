@@ -13,6 +13,9 @@ from pyro_avae.runs.run_folder import RunFolder
 
 __all__ = ["influence_sections"]
 
+#: How a PNG file begins; its width and height come next.
+_PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+
 
 def influence_sections(runs: Sequence[Run]) -> list[Extra]:
     """The sections of the runs that have an ``influence.json``.
@@ -28,7 +31,9 @@ def influence_sections(runs: Sequence[Run]) -> list[Extra]:
         document = read_json(path)
         try:
             found += _sections(run, document)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except InputError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(
                 f"{shown(path)}: expected what 'pyro-avae influence' writes, got a damaged file: {error!r}"
             ) from None
@@ -76,11 +81,11 @@ _SHARES = {
 
 
 def _picture(run: Run, name: str) -> Picture | None:
-    from PIL import Image
-
     path = run.path / name
     if not path.is_file():
         return None
-    with Image.open(path) as image:
-        width, height = image.size
-    return Picture(as_uri(path.read_bytes(), "image/png"), f"{name} of {run.label}", width, height)
+    content = path.read_bytes()
+    if content[:16] != _PNG or len(content) < 24:
+        raise InputError(f"{shown(path)}: expected a PNG image, got another file; run 'pyro-avae influence' again")
+    width, height = (int.from_bytes(content[place : place + 4], "big") for place in (16, 20))
+    return Picture(as_uri(content, "image/png"), f"{name} of {run.label}", width, height)

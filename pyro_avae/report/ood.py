@@ -1,6 +1,5 @@
 """What ``pyro-avae ood`` wrote into a run's folder: checked, as rows of a table, as a picture, as a section."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ __all__ = ["HEADINGS", "ood_extras", "ood_picture", "ood_rows", "read_ood"]
 HEADINGS = ("score", "AUROC", "AUPRC", "FPR at 95 % TPR", "mean, familiar", "mean, strange")
 
 _SIDES = ("inside", "outside")
+#: Of numbers: a histogram's width is the difference of two, squared by some of matplotlib.
+_LARGEST = 1e150
 _COLUMNS = 4
 _BINS = 40
 
@@ -52,15 +53,15 @@ def _is_complete(document: Any) -> bool:
 
 
 def _is_score(score: Any) -> bool:
-    """Whether every number that is used is there and finite."""
+    """Whether every number that is used is there and can be drawn: a NaN or an infinite one cannot."""
     try:
         lists = [score["values"][side] for side in _SIDES]
         measures = [score[metric][key] for metric in METRICS for key in ("value", "low", "high")]
         numbers = [*measures, *(score["mean"][side] for side in _SIDES), *lists[0], *lists[1]]
     except (KeyError, TypeError):
         return False
-    finite = all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers)
-    return finite and all(isinstance(one, list) and len(one) > 0 for one in lists)
+    drawn = all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) <= _LARGEST for n in numbers)
+    return drawn and all(isinstance(one, list) and len(one) > 0 for one in lists)
 
 
 def ood_rows(document: Mapping[str, Any]) -> list[list[str]]:

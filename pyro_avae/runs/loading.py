@@ -13,7 +13,7 @@ from pyro_avae.randomness import isolated
 from pyro_avae.runs.checkpoints import check_module, load_module, newest_checkpoint
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings
-from pyro_avae.runs.triple import as_triple, import_builder
+from pyro_avae.runs.triple import build_triple, import_builder
 from pyro_avae.runs.trust import Trust
 
 __all__ = ["LoadedRun", "load", "load_run"]
@@ -76,7 +76,7 @@ def load_run(run: str | Path, *, device: str | torch.device = "cpu", trust: Trus
     if checkpoint is None:
         raise InputError(f"{shown(folder.path)}: no intact checkpoint; train the run first, or go on with --resume")
     with isolated(settings.seed):
-        model, guide, _ = as_triple(builder(settings), what=settings.builder)
+        model, guide, _ = build_triple(builder, settings, what=settings.builder)
     parts = {"model": model, "guide": guide}
     try:
         for prefix, module in parts.items():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ class StoredProbes:
             InputError: as :func:`~pyro_avae.evaluation.fit_probe`.
         """
         key = _key(features, labels, num_classes, seed)
-        if key not in self._probes:
+        # Another's probe under this one's name would give wrong accuracies.
+        there = self._probes.get(key)
+        fits = there is not None and there.weight.shape == (num_classes, features.shape[1])
+        if there is None or not fits or there.weight.dtype != features.dtype:
             self._probes[key] = fit_probe(features, labels, num_classes, seed=seed)
             if self.write:
                 _write(self.path, self._probes)
@@ -79,17 +83,28 @@ def _write(path: Path, probes: Mapping[str, LinearProbe]) -> None:
 
 
 def _read(path: Path) -> dict[str, LinearProbe]:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        return {}
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
             return {key: _probe(file, key, json.loads(text)) for key, text in facts.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # safetensors', JSON's, or what torch makes of a shape or a dtype that it does not have
         log.warning("%s: no probes read from it: %s", shown(path), str(error).partition("\n")[0])
         return {}
 
 
 def _probe(file: Any, key: str, facts: Mapping[str, Any]) -> LinearProbe:
-    weight, bias, mean = (file.get_tensor(f"{key}.{name}") for name in _TENSORS)
-    return LinearProbe(weight, bias, mean, **{name: facts[name] for name in _FACTS})
+    weight, bias, mean = tensors = [file.get_tensor(f"{key}.{name}") for name in _TENSORS]
+    if weight.dim() != 2 or bias.shape != weight.shape[:1] or mean.shape != weight.shape[1:]:
+        raise ValueError(f"{key}: expected a weight (K, L), a bias (K,) and a mean (L,)")
+    if not all(tensor.dtype.is_floating_point and bool(tensor.isfinite().all()) for tensor in tensors):
+        raise ValueError(f"{key}: expected finite numbers")
+    numbers = {name: float(facts[name]) for name in ("scale", "c", "held_out_accuracy")}
+    if not all(map(math.isfinite, numbers.values())) or numbers["scale"] <= 0:
+        raise ValueError(f"{key}: expected finite numbers and a scale above 0")
+    return LinearProbe(weight, bias, mean, **numbers, converged=bool(facts["converged"]))

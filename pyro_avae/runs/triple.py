@@ -12,7 +12,7 @@ from pyro_avae.errors import InputError, shown_value
 from pyro_avae.runs.settings import Settings
 from pyro_avae.runs.trust import Trust, check_trusted
 
-__all__ = ["Builder", "Triple", "as_triple", "import_builder"]
+__all__ = ["Builder", "Triple", "as_triple", "build_triple", "import_builder"]
 
 
 class Triple(NamedTuple):
@@ -67,6 +67,24 @@ def _check_takes_settings(function: Callable[..., Any], path: str) -> None:
         raise InputError(f"method: {path}: expected a function of the settings, build(settings): {error}") from None
     except ValueError:  # a builtin that does not say what it takes
         return
+
+
+def build_triple(builder: Builder, settings: Settings, *, what: str) -> Triple:
+    """What the builder makes of the settings.
+
+    Raises:
+        InputError: it is no triple, or networks that do not fit into memory.
+    """
+    try:
+        return as_triple(builder(settings), what=what)
+    except (MemoryError, RuntimeError) as error:
+        # torch's own words: what the allocator does not have, or a size that no number of bytes can be.
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in ("alloc", "overflow")):
+            raise
+        raise InputError(
+            f"hidden, latent_dim: networks of widths {settings.hidden} and {settings.latent_dim} latents do not fit"
+            " into memory"
+        ) from error
 
 
 def as_triple(made: object, *, what: str) -> Triple:

@@ -86,7 +86,7 @@ def test_a_figure_of_other_rows_does_not_stay(whole, document, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["curves.svg"]
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"rows": [{}]}'])
+@pytest.mark.parametrize("content", ["[]", "{}", '{"rows": [{}]}', '{"rows": "abc"}', '{"rows": [1e999]}'])
 def test_other_json_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(InputError, match="expected what pyro-avae reproduce writes, got other JSON"):

@@ -71,6 +71,8 @@ def test_a_pair_goes_on_training_after_loading(run, images):
         ({"builder": "no_such_module:build"}, "builder: expected the library's own or one that you have trained with"),
         ({"builder": "os:getcwd now"}, "expected module:function"),
         ({"hidden": [9]}, "the checkpoint has torch.float32"),
+        ({"hidden": [10**6, 10**6]}, "do not fit into memory"),
+        ({"image_shape": [10**6, 10**6, 10**6]}, "do not fit into memory"),
         ({"rho": 0.5}, "the model has none; the checkpoint is of another model"),
         ({"stepz": 3}, "'stepz': no such setting"),
         ({"lr": "fast"}, "lr: expected a finite number"),
