@@ -72,8 +72,20 @@ def run_command(argv: list[str]) -> int:
     if hasattr(module, "add_arguments"):
         module.add_arguments(parser)
     _add_common(parser)
-    status: int = module.run(parser.parse_args(argv[count:]))
+    args = parser.parse_args(argv[count:])
+    try:
+        status: int = module.run(args)
+    except InputError as error:
+        raise InputError(_with_options(str(error), parser)) from error
     return status
+
+
+def _with_options(message: str, parser: argparse.ArgumentParser) -> str:
+    """The message with the names that it begins with as they were typed: ``--batch-size`` for ``batch_size``."""
+    names, colon, rest = message.partition(": ")
+    options = {action.dest: action.option_strings[0] for action in parser._actions if action.option_strings}
+    typed = [options.get(name) for name in names.split(", ")]
+    return message if None in typed else f"{', '.join(map(str, typed))}{colon}{rest}"
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

@@ -89,6 +89,23 @@ def test_bad_input_is_one_line(refused, tmp_path, monkeypatch, argv, message):
     assert message in refused(*argv)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--guide", "no"], "--guide: expected one of "),
+        (["--precision", "8"], "--precision: expected one of "),
+        (["--dataset", "imagenet"], "--dataset: expected one of "),
+        (["--method", ":"], "--method: expected module:function"),
+        (["--batch-size", "1000000000", "--hidden", "99999", "99999", "999999"], "--hidden, --latent-dim: networks of"),
+        (["--method", "vae", "--beta", "3"], "--beta: expected 1"),
+        (["--dataset", "mnist", "--data-root", "nowhere"], "mnist: expected the files"),
+    ],
+)
+def test_an_option_is_called_what_was_typed(refused, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert refused("train", "--out", "r", *words).startswith(message)
+
+
 @pytest.mark.parametrize("method", ["vae", "beta-vae"])
 @pytest.mark.parametrize("words", [["--rho", "0.975"], ["--view", "mean"], ["--gradient", "cut"], ["--num-views", "1"]])
 def test_a_setting_that_the_method_has_no_use_for_is_refused(refused, tmp_path, method, words):
