@@ -6,8 +6,9 @@
 
 Prints, for each case and method, the median milliseconds and the peak memory of every contender, and ratios: compiled
 against torch written by hand and compiled, against stock Pyro, against JAX (``pip install jax``; fully connected
-networks) and pythae (the VAE; how to install it: :mod:`benchmarks.pythae_step`), against the floor, and each method
-against the VAE, in time and in floating-point operations. Who cannot do a method is left out, and why is said.
+networks) and pythae (the VAE; how to install it: :mod:`benchmarks.pythae_step`), and against the floor. Who cannot do a
+method is left out, and why is said. Then the methods themselves, interleaved, each against the VAE, in time and in
+floating-point operations.
 """
 
 import argparse
@@ -19,8 +20,9 @@ from typing import Any
 
 import pyro
 import torch
+from torch import Tensor
 
-from benchmarks.contenders import BY_HAND, OURS, STOCK, contenders
+from benchmarks.contenders import BY_HAND, OURS, STOCK, contenders, ours
 from benchmarks.floor import Floor, floor_of
 from benchmarks.flops import by_hand_call, count
 from benchmarks.handwritten import OBJECTIVES
@@ -29,6 +31,7 @@ from benchmarks.machine import described
 from benchmarks.options import add_shared, prepare
 from benchmarks.timing import interleaved, ratios
 from pyro_avae.experiments.defaults import settings_for
+from pyro_avae.runs.settings import Settings
 
 #: Networks and batch sizes.
 CASES: Mapping[str, Mapping[str, Any]] = {
@@ -59,10 +62,8 @@ class Measured:
 
 def measure(case: str, method: str, *, device: torch.device, repetitions: int, seconds: float) -> Measured:
     """Everything about a method on a case."""
-    objective, changes = OBJECTIVES[method]
-    settings = settings_for({"dataset": "color-mnist", **CASES[case], **changes})
-    torch.manual_seed(0)
-    x = torch.rand(settings.batch_size, *settings.image_shape, device=device)
+    objective, _ = OBJECTIVES[method]
+    settings, x = _given(case, method, device)
     pyro.clear_param_store()
     torch.compiler.reset()
     with pyro.validation_enabled(False):
@@ -75,6 +76,23 @@ def measure(case: str, method: str, *, device: torch.device, repetitions: int, s
         floor=floor_of(settings, x, seconds=seconds / 10),
         flops_by_hand=count(by_hand_call(settings, objective, x)),
     )
+
+
+def side_by_side(
+    case: str, methods: Sequence[str], *, device: torch.device, repetitions: int, seconds: float
+) -> dict[str, list[float]]:
+    """Milliseconds of our compiled step of each method, the methods interleaved: what one costs beside another."""
+    with pyro.validation_enabled(False):
+        steps = {method: ours(*_given(case, method, device)) for method in methods}
+        return interleaved(steps, repetitions=repetitions, least_seconds=seconds, device=device)
+
+
+def _given(case: str, method: str, device: torch.device) -> tuple[Settings, Tensor]:
+    """The settings of a method on a case, and a batch."""
+    _, changes = OBJECTIVES[method]
+    settings = settings_for({"dataset": "color-mnist", **CASES[case], **changes})
+    torch.manual_seed(0)
+    return settings, torch.rand(settings.batch_size, *settings.image_shape, device=device)
 
 
 def lines(found: Measured) -> Iterable[str]:
@@ -115,15 +133,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"\n{case}, {method}: median ms a step ({args.repetitions} repetitions), lowest .. highest, peak memory"
             )
             print("\n".join(lines(found)), flush=True)
-    print()
+    print("\nmethods interleaved, compiled: time over the VAE's, lowest .. highest, and FLOPs over its FLOPs")
+    beside: dict[str, dict[str, list[float]]] = {}
     for case, methods in all_of_them.items():
-        for method, found in methods.items() if "vae" in methods else ():
-            vae = methods["vae"]
-            time, flops = median(found.ms[OURS]) / median(vae.ms[OURS]), found.floor.flops / vae.floor.flops
-            print(f"{case}: {method} / vae, compiled: time {time:.2f}, FLOPs {flops:.2f}")
+        if "vae" not in methods:
+            continue
+        ms = side_by_side(case, list(methods), device=args.device, repetitions=args.repetitions, seconds=args.seconds)
+        beside[case] = ms
+        for method, found in methods.items():
+            low, middle, high = ratios(ms, method, "vae")
+            flops = found.floor.flops / methods["vae"].floor.flops
+            print(f"{case}: {method} / vae: {middle:.2f} ({low:.2f} .. {high:.2f}), FLOPs {flops:.2f}", flush=True)
     if args.json is not None:
         cases = {case: {name: asdict(each) for name, each in methods.items()} for case, methods in all_of_them.items()}
-        args.json.write_text(json.dumps({"cases": cases, **described(args.device)}, indent=2) + "\n")
+        document = {"cases": cases, "methods interleaved": beside, **described(args.device)}
+        args.json.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":

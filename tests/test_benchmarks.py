@@ -25,7 +25,7 @@ from pyro_avae.experiments.triples import make_triple
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import flops, scaling, step_time, together
-from benchmarks.contenders import OURS, STOCK, Contender, contenders
+from benchmarks.contenders import OURS, STOCK, Contender, contenders, ours
 from benchmarks.floor import Floor, bytes_moved, floor_of
 from benchmarks.flops import by_hand_call, count, operations, traced_call
 from benchmarks.handwritten import OBJECTIVES, _gradient
@@ -274,6 +274,21 @@ def test_a_setting_is_swept(monkeypatch):
     found = scaling.sweep("batch", scaling.Timing(CPU, 2, 1e-4), values=[3, 5])
     assert seen == [("avae", size, size) for size in (3, 3, 5, 5)] and found["values"] == [3, 5]
     assert {name: [len(times) for times in ms] for name, ms in found["ms"].items()} == {OURS: [2, 2], STOCK: [2, 2]}
+
+
+def test_methods_are_timed_side_by_side(monkeypatch):
+    """Each with its own settings, in turn, so that the machine's drift is in none of the ratios."""
+    monkeypatch.setitem(step_time.CASES, "tiny", {"batch_size": 2, "hidden": (4,), "latent_dim": 2})
+    made = []
+
+    def eager(settings, x):
+        made.append((settings.method, settings.gradient, x.shape))
+        return ours(settings, x, compiled=False)
+
+    monkeypatch.setattr(step_time, "ours", eager)
+    ms = step_time.side_by_side("tiny", ["vae", "avae, cut"], device=torch.device("cpu"), repetitions=3, seconds=1e-3)
+    assert made == [("vae", None, (2, 3, 28, 28)), ("avae", "cut", (2, 3, 28, 28))]
+    assert list(ms) == ["vae", "avae, cut"] and all(len(each) == 3 and min(each) > 0 for each in ms.values())
 
 
 @pytest.mark.parametrize("main", [scaling.main, step_time.main])
