@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pyro_avae.data.matlab import read_matrices
 from pyro_avae.data.order import number_hash, shuffled
 from pyro_avae.data.split import ImageData, Split
 from pyro_avae.errors import InputError
@@ -17,6 +18,7 @@ __all__ = ["load_silhouettes"]
 
 _NAME, _FOLDER = "caltech-silhouettes", "Caltech101Silhouettes"
 _SPLIT, _WHOLE = "caltech101_silhouettes_28_split1.mat", "caltech101_silhouettes_28.mat"
+_CLASS_NAMES = "classnames"
 _SIZE, _CLASSES, _TEST_PART = 28, 101, 4
 
 
@@ -44,19 +46,19 @@ def load_silhouettes(root: Path | None) -> ImageData:
     if file is None:
         where = "a data root" if folder is None else shown(folder)
         raise InputError(f"{_NAME}: expected {_SPLIT} or {_WHOLE} in {where}, got neither; they are not downloaded")
-    from scipy.io import loadmat  # it changes the filters of Python's warnings, which an import of ours may not
-
+    parts = [(f"{part}_data", f"{part}_labels") for part in ("train", "test")] if file.name == _SPLIT else [("X", "Y")]
     try:
-        content: Mapping[str, Any] = loadmat(file)
+        content: Mapping[str, Any] = read_matrices(file, [_CLASS_NAMES, *(name for part in parts for name in part)])
         if file.name == _SPLIT:
-            parts = [(content[f"{part}_data"], content[f"{part}_labels"]) for part in ("train", "test")]
+            train, test = (_split(content[images], content[labels]) for images, labels in parts)
         else:
             images, labels = content["X"], content["Y"].reshape(-1)
-            tested = np.array([_is_tested(number) for number in range(len(images))])
-            parts = [(images[~tested], labels[~tested]), (images[tested], labels[tested])]
-        names = tuple(str(name[0]) for name in content["classnames"].reshape(-1))
-        train, test = (_split(*part) for part in parts)
-    except (KeyError, ValueError, TypeError, IndexError, OSError, NotImplementedError) as error:
+            tested = np.array([_is_tested(number) for number in range(len(images))], dtype=bool)
+            train, test = (_split(images[part], labels[part]) for part in (~tested, tested))
+        names = tuple(content[_CLASS_NAMES])
+        if len(set(names)) != _CLASSES:
+            raise ValueError(f"{len(names)} names of classes")
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, OSError) as error:
         raise InputError(
             f"{shown(file)}: expected silhouettes and their classes, got {error}; fetch it again"
         ) from error
@@ -70,9 +72,10 @@ def _is_tested(number: int) -> bool:
 def _split(images: NDArray[np.uint8], labels: NDArray[Any]) -> Split:
     if images.ndim != 2 or images.shape[1] != _SIZE**2 or not np.isin(images, (0, 1)).all():
         raise ValueError(f"images of shape {images.shape}")
-    labels = labels.reshape(-1).astype(np.int64)
-    if labels.shape != images.shape[:1] or labels.min() < 1 or labels.max() > _CLASSES:
-        raise ValueError(f"labels of shape {labels.shape}")
+    labels = labels.reshape(-1)
+    if len(labels) != len(images) or not np.isin(labels, np.arange(1, _CLASSES + 1)).all():
+        raise ValueError(f"labels of shape {labels.shape}, or beyond 1..{_CLASSES}")
+    labels = labels.astype(np.int64)
     # Columns come first in the file, and the object is its 0.
     upright = (1 - images.reshape(-1, _SIZE, _SIZE).transpose(0, 2, 1))[:, None] * np.uint8(255)
     order = shuffled(len(images))
