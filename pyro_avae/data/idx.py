@@ -17,6 +17,8 @@ __all__ = ["find_idx", "read_idx"]
 
 _UNSIGNED_BYTE = 0x08
 _CHUNK = 1 << 24
+# Five times the largest file of this format that is known; a gzip file of a few kilobytes could fill any memory.
+_MOST_BYTES = 1 << 30
 _ADVICE = "fetch the file again"
 
 
@@ -91,8 +93,11 @@ def _read_header(stream: io.BufferedIOBase, file: Path, ndim: int) -> tuple[int,
     if len(header) < length:
         raise InputError(f"{shown(file)}: expected a header of {length} bytes, got only {len(header)}; {_ADVICE}")
     sizes: tuple[int, ...] = struct.unpack(f">{ndim}I", header[4:])
+    shape = "x".join(map(str, sizes))
     if 0 in sizes:
-        raise InputError(f"{shown(file)}: expected sizes of at least 1, got {'x'.join(map(str, sizes))}")
+        raise InputError(f"{shown(file)}: expected sizes of at least 1, got {shape}")
+    if math.prod(sizes) > _MOST_BYTES:
+        raise InputError(f"{shown(file)}: expected at most {_MOST_BYTES} bytes of data, got sizes {shape}; {_ADVICE}")
     return sizes
 
 

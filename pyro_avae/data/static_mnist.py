@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_avae.data.order import shuffled
@@ -18,6 +19,8 @@ __all__ = ["load_static_mnist"]
 _NAME, _FOLDER = "binarized-mnist", "MNIST_static"
 _FILES = {part: f"binarized_mnist_{part}.amat" for part in ("train", "test")}
 _SIZE = 28
+# Nearly twice the file of training images; a gzip file of a few kilobytes could fill any memory.
+_MOST_BYTES = 1 << 27
 
 
 def load_static_mnist(root: Path | None) -> ImageData:
@@ -49,14 +52,30 @@ def _read(path: Path) -> Tensor:
     if file is None:
         raise InputError(f"{_NAME}: expected {shown(path)}, plain or with .gz, got neither")
     try:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
+            content = stream.read(_MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{shown(file)}: cannot be read: {error}; fetch the file again") from error
+    if len(content) > _MOST_BYTES:
+        raise InputError(f"{shown(file)}: expected at most {_MOST_BYTES} characters, got more; fetch it again")
     symbols = np.frombuffer(content, dtype=np.uint8)
     ones, zeros = symbols == ord("1"), symbols == ord("0")
     digits = ones | zeros
     count, rest = divmod(int(digits.sum()), _SIZE**2)
-    if not count or rest or not np.isin(symbols[~digits], list(b" \t\r\n")).all():
+    others = symbols[~digits]
+    if (
+        not count
+        or rest
+        or not np.isin(others, list(b" \t\r\n")).all()
+        or not _is_in_lines(digits, symbols == ord("\n"))
+    ):
         raise InputError(f"{shown(file)}: expected lines of {_SIZE**2} numbers 0 or 1, got other text; fetch it again")
     values = ones[digits].reshape(count, 1, _SIZE, _SIZE).astype(np.uint8) * 255
     return torch.from_numpy(values)
+
+
+def _is_in_lines(digits: NDArray[np.bool_], ends: NDArray[np.bool_]) -> bool:
+    """Whether every line holds the numbers of one image, or none."""
+    starts = np.concatenate([[0], np.flatnonzero(ends[:-1]) + 1])
+    counts = np.add.reduceat(digits, starts, dtype=np.int64)
+    return bool(np.isin(counts, (0, _SIZE**2)).all())

@@ -76,7 +76,8 @@ def read_of(file: Path, content: bytes):
         (b"<html><head>", "got 3c68746d"),
         (b"", "got an empty file"),
         (encoded(np.empty((0, 2, 2), np.uint8)), "expected sizes of at least 1, got 0x2x2"),
-        (b"\0\0\x08\x03" + b"\xff" * 12 + b"\0", "got only 1"),
+        (b"\0\0\x08\x03" + b"\0\0\x04\0" * 3 + b"\0", "expected 1073741824 bytes .*, got only 1"),
+        (b"\0\0\x08\x03" + b"\xff" * 12 + b"\0", "expected at most 1073741824 bytes of data, got sizes 4294967295x"),
     ],
 )
 @pytest.mark.parametrize(("name", "pack"), [("x", bytes), ("x.gz", gzip.compress)])
