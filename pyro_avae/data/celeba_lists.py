@@ -1,8 +1,7 @@
 """The three lists of CelebA: who is in an image, what is said of it, and which part of the data it belongs to."""
 
-import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,8 @@ LISTS = (ATTRIBUTES, _PARTITION, _IDENTITY)
 """The names of the three lists."""
 
 _ADVICE = "fetch the lists again, all three of one release"
+# Of a whole number; Python refuses to read one of thousands.
+_DIGITS = 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +66,7 @@ def read_lists(folder: Path) -> CelebALists:
     """
     names, tasks, attributes = _read_attributes(folder / ATTRIBUTES)
     identities = _read_numbers(folder / _IDENTITY, names)
-    partition = _read_numbers(folder / _PARTITION, names)
-    if outside := set(np.unique(partition).tolist()) - {0, 1, 2}:
-        raise InputError(
-            f"{shown(folder / _PARTITION)}: expected 0 (train), 1 (valid) or 2 (test), got {outside.pop()}; {_ADVICE}"
-        )
+    partition = _read_numbers(folder / _PARTITION, names, allowed={0: "train", 1: "valid", 2: "test"})
     return CelebALists(tuple(names), tasks, attributes, identities, partition)
 
 
@@ -84,22 +81,32 @@ def _read_attributes(path: Path) -> tuple[Sequence[str], tuple[str, ...], NDArra
             f"{_ADVICE}"
         )
     names, values = _rows(path, lines[2:], len(tasks), first=3)
-    if len(set(names)) != count:
-        twice = next(name for name, following in itertools.pairwise(sorted(names)) if name == following)
-        raise InputError(f"{shown(path)}: expected each image once, got {shown(twice)} more than once; {_ADVICE}")
+    for number, name in enumerate(names, 3):
+        # It is put behind the folder's name.
+        if name in (".", "..") or not {"/", "\\", "\0"}.isdisjoint(name):
+            raise InputError(
+                f"{shown(path)}: expected the name of a file, in no other folder, in line {number}, got "
+                f"{shown_value(name)}; {_ADVICE}"
+            )
     if not bool((np.abs(values) == 1).all()):
         row, column = np.argwhere(np.abs(values) != 1)[0].tolist()
         raise InputError(
-            f"{shown(path)}: expected -1 or 1, got {values[row, column]} for {tasks[column]} of {shown(names[row])}; "
-            f"{_ADVICE}"
+            f"{shown(path)}: expected -1 or 1, got {values[row, column]} for {tasks[column]} of {shown(names[row])} in "
+            f"line {row + 3}; {_ADVICE}"
         )
     return names, tasks, values == 1
 
 
-def _read_numbers(path: Path, names: Sequence[str]) -> NDArray[np.int64]:
-    """A list's number for each of the images named."""
+def _read_numbers(path: Path, names: Sequence[str], *, allowed: Mapping[int, str] | None = None) -> NDArray[np.int64]:
+    """A list's number for each of the images named, one of those allowed and what they mean."""
     listed, values = _rows(path, _lines(path), 1, first=1)
     numbers = values[:, 0]
+    if allowed is not None and not bool((known := np.isin(numbers, list(allowed))).all()):
+        row = int(np.argmin(known))
+        *others, last = (f"{number} ({meaning})" for number, meaning in allowed.items())
+        raise InputError(
+            f"{shown(path)}: expected {', '.join(others)} or {last}, got {numbers[row]} in line {row + 1}; {_ADVICE}"
+        )
     if listed == names:
         return numbers
     row_of = {name: row for row, name in enumerate(listed)}
@@ -116,17 +123,27 @@ def _rows(path: Path, lines: Sequence[str], columns: int, *, first: int) -> tupl
     parts = [(*line.split(None, 1), "", "")[:2] for line in lines]
     try:
         # numpy warns where there is nothing to read.
-        values = np.loadtxt([rest for _, rest in parts] or ["0"], dtype=np.int64, comments=None, ndmin=2)
+        rests = [rest for _, rest in parts]
+        values = np.loadtxt(rests if any(rests) else ["0"], dtype=np.int64, comments=None, ndmin=2)
     except ValueError:
         values = np.empty((0, 0), dtype=np.int64)
     if values.shape != (len(lines), columns):
         raise InputError(f"{shown(path)}: {_odd_line(lines, columns, first)}; {_ADVICE}")
-    return [name for name, _ in parts], values
+    names = [name for name, _ in parts]
+    seen: set[str] = set()
+    for number, name in enumerate(names, first):
+        if name in seen:
+            raise InputError(
+                f"{shown(path)}: expected each image once, got {shown(name)} more than once, again in line {number}; "
+                f"{_ADVICE}"
+            )
+        seen.add(name)
+    return names, values
 
 
 def _odd_line(lines: Sequence[str], columns: int, first: int) -> str:
     """What is wrong with the first line that is not a name and so many integers."""
-    wanted = re.compile(rf"\s*\S+(\s+[-+]?\d{{1,18}}){{{columns}}}\s*", re.ASCII)
+    wanted = re.compile(rf"\s*\S+(\s+[-+]?\d{{1,{_DIGITS}}}){{{columns}}}\s*", re.ASCII)
     for number, line in enumerate(lines, first):
         if not wanted.fullmatch(line):
             return f"expected a file name and {columns} whole numbers in line {number}, got {shown_value(line)}"
@@ -134,7 +151,7 @@ def _odd_line(lines: Sequence[str], columns: int, first: int) -> str:
 
 
 def _count(path: Path, line: bytes) -> int:
-    if not line.strip().isdigit() or int(line) < 1:
+    if not line.strip().isdigit() or len(line.strip()) > _DIGITS or int(line) < 1:
         raise InputError(
             f"{shown(path)}: expected the number of images in line 1, got {shown_value(line.decode(errors='replace'))}"
             f"; {_ADVICE}"
