@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pyro_avae.data.archive import entry_content, opened_zip
 from pyro_avae.data.framing import FRAMING, frame_face
+from pyro_avae.data.pillow import FORMATS, WIDE_MODES, reason, wary
 from pyro_avae.errors import InputError
 from pyro_avae.paths import is_regular_file, shown
 
@@ -30,6 +32,8 @@ Pixels = NDArray[np.uint8]
 Read = Callable[[str], Pixels]
 
 _CHUNK = 256
+# An image takes 12 kB.
+_LARGEST_FILE = 2**22
 _ADVICE = "unpack or fetch the archive again, or take the image out of the lists"
 
 
@@ -62,7 +66,7 @@ def decode(source: ImageSource, names: Sequence[str]) -> Iterator[Pixels]:
     """
     chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
     # Pillow decodes outside of Python's lock.
-    with source.reader() as read, ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+    with wary(), source.reader() as read, ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
         yield from pool.map(lambda chunk: np.stack([read(name) for name in chunk]), chunks)
 
 
@@ -98,7 +102,7 @@ class ImageZip:
 
     def stamp(self, names: Sequence[str]) -> bytes:
         with self._entries() as (archive, _):
-            counts = Counter(entry.rpartition("/")[2] for entry in archive.namelist())
+            counts = Counter(name.rpartition("/")[2] for name in archive.namelist())
         for name in names:
             if name not in counts:
                 raise _missing(self.path, name)
@@ -114,21 +118,15 @@ class ImageZip:
         with self._entries() as (archive, entries):
 
             def opened(name: str) -> Image.Image:
-                return Image.open(io.BytesIO(archive.read(entries[name])))
+                return Image.open(io.BytesIO(entry_content(archive, entries[name], most=_LARGEST_FILE)))
 
-            yield lambda name: _framed(shown(self.path / entries[name]), lambda: opened(name))
+            yield lambda name: _framed(shown(self.path / entries[name].filename), lambda: opened(name))
 
     @contextmanager
-    def _entries(self) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, str]]]:
+    def _entries(self) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, zipfile.ZipInfo]]]:
         """The open archive, and for each file name the entry of that name, at whatever depth it lies."""
-        try:
-            archive = zipfile.ZipFile(self.path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"{shown(self.path)}: expected a zip of images, got {type(error).__name__}: {error}; fetch it again"
-            ) from error
-        with archive:
-            yield archive, {entry.rpartition("/")[2]: entry for entry in archive.namelist()}
+        with opened_zip(self.path, of="images") as archive:
+            yield archive, {entry.filename.rpartition("/")[2]: entry for entry in archive.infolist()}
 
 
 def _torchvision_opener(folder: Path) -> Callable[[str], Image.Image] | None:
@@ -162,11 +160,11 @@ def _framed(where: str, opened: Callable[[], Image.Image]) -> Pixels:
     """The square of the opened image; whatever a broken file runs Pillow into is the user's to know, by file."""
     try:
         with opened() as image:
+            # Only now are pixels read: what else Pillow knows the headers of is not run.
+            if image.format not in FORMATS or image.mode in WIDE_MODES:
+                raise ValueError(f"an image of Pillow's format {image.format} and mode {image.mode}")
             return frame_face(image)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{where}: expected an image that Pillow can read, got {type(error).__name__}: {reason}; {_ADVICE}"
-        ) from error
+        raise InputError(f"{where}: expected an image that Pillow can read, got {reason(error)}; {_ADVICE}") from error

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pyro_avae.data.pillow import FORMATS, WIDE_MODES, reason, wary
 from pyro_avae.data.split import ImageData, Split
 from pyro_avae.errors import InputError
 from pyro_avae.paths import is_regular_file, shown, user_path
@@ -22,9 +23,10 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm
 """The endings, in either case, of the files that :func:`load_folder` takes for images."""
 
 _GREY_MODES = {"1", "L"}
-_WIDE_MODES = {"F", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 _TEST_PART = 10
 _TASK = "class"
+# A header of a few bytes may announce any number of them.
+_MOST_PIXELS = 2**24
 
 T = TypeVar("T")
 
@@ -166,8 +168,10 @@ def _common_mode(items: Iterable[_Item]) -> str:
     grey = True
     for item in sorted(items, key=lambda item: item.key):
         size, mode = _with_image(item.path, lambda image: (image.size, image.mode))
-        if mode in _WIDE_MODES:
+        if mode in WIDE_MODES:
             raise InputError(f"{shown(item.path)}: expected 8 bits per channel, got an image of Pillow's mode {mode}")
+        if size[0] * size[1] > _MOST_PIXELS:
+            raise InputError(f"{shown(item.path)}: expected at most {_MOST_PIXELS} pixels, got {_size(size)}")
         first = first or (item.path, size)
         if size != first[1]:
             raise InputError(
@@ -203,10 +207,7 @@ def _with_image(path: Path, use: Callable[[Image.Image], T]) -> T:
     if not is_regular_file(path):
         raise InputError(f"{shown(path)}: expected an image, got a broken link or no regular file")
     try:
-        with Image.open(path) as image:
+        with wary(), Image.open(path, formats=FORMATS) as image:
             return use(image)
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{shown(path)}: expected an image that Pillow can read, got {type(error).__name__}: {reason}"
-        ) from error
+        raise InputError(f"{shown(path)}: expected an image that Pillow can read, got {reason(error)}") from error

@@ -4,7 +4,7 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pyro_avae.data.archive import entry_content, opened_zip
 from pyro_avae.data.image_cache import cached_images
+from pyro_avae.data.matlab import read_matrices
+from pyro_avae.data.pillow import reason, wary
 from pyro_avae.data.split import ImageData, Split
 from pyro_avae.errors import InputError
 from pyro_avae.paths import is_regular_file, shown
@@ -90,12 +93,10 @@ def reduced(ink: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 def _read_matrix(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Training and test images of ``chardata.mat``."""
-    from scipy.io import loadmat  # it changes the filters of Python's warnings, which an import of ours may not
-
     try:
-        content: Any = loadmat(path, variable_names=("data", "testdata"))
+        content: Mapping[str, Any] = read_matrices(path, ("data", "testdata"))
         train, test = (_drawn(content[name], seed) for seed, name in enumerate(("data", "testdata")))
-    except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as error:
+    except (KeyError, ValueError, AttributeError, OSError) as error:
         raise InputError(f"{shown(path)}: expected 28x28 grey images, got {error}; fetch it again") from error
     return train, test
 
@@ -123,21 +124,16 @@ def _archive(folder: Path | None, part: str) -> Path:
 
 def _read_archive(path: Path) -> torch.Tensor:
     """The drawings of a zip, which is read in place: nothing of it is unpacked."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = _entries(archive, path)
-            info = path.stat()
-            stamp = hashlib.sha256(f"reduction 1 {info.st_size} {info.st_mtime_ns} {len(entries)}".encode()).digest()
-            return cached_images(
-                f"{_NAME}-{hashlib.sha256(str(path).encode(errors='surrogateescape')).hexdigest()[:16]}",
-                stamp=stamp,
-                shape=(len(entries), 1, _SIZE, _SIZE),
-                decode=lambda: _decode(archive, entries, path),
-            )
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise InputError(
-            f"{shown(path)}: expected a zip of drawings, got {type(error).__name__}: {error}; fetch it again"
-        ) from error
+    with opened_zip(path, of="drawings") as archive:
+        entries = _entries(archive, path)
+        info = path.stat()
+        stamp = hashlib.sha256(f"reduction 1 {info.st_size} {info.st_mtime_ns} {len(entries)}".encode()).digest()
+        return cached_images(
+            f"{_NAME}-{hashlib.sha256(str(path).encode(errors='surrogateescape')).hexdigest()[:16]}",
+            stamp=stamp,
+            shape=(len(entries), 1, _SIZE, _SIZE),
+            decode=lambda: _decode(archive, entries, path),
+        )
 
 
 def _entries(archive: zipfile.ZipFile, path: Path) -> Sequence[zipfile.ZipInfo]:
@@ -148,28 +144,27 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> Sequence[zipfile.ZipInfo]:
             f"{shown(path)}: expected alphabet/character01/0001_01.png and the like, 1 to {_MOST_FILES} of them, got"
             f" {len(named)}"
         )
+    if len({entry.filename for _, entry in named}) < len(named):
+        raise InputError(f"{shown(path)}: expected each drawing once, got two of one name; fetch the archive again")
     return [entry for _, entry in sorted(named, key=lambda pair: hashlib.sha256(pair[0].encode()).digest())]
 
 
 def _decode(archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], path: Path) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(entries), _CHUNK):
-        yield reduced(np.stack([_ink(archive, entry, path) for entry in entries[start : start + _CHUNK]]))
+    with wary():
+        for start in range(0, len(entries), _CHUNK):
+            yield reduced(np.stack([_ink(archive, entry, path) for entry in entries[start : start + _CHUNK]]))
 
 
 def _ink(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> NDArray[np.bool_]:
     """A drawing; whatever a broken file runs Pillow into is the user's to know, by file."""
     try:
-        with archive.open(entry) as stream:
-            content = stream.read(_LARGEST_FILE + 1)
-        if len(content) > _LARGEST_FILE:
-            raise ValueError(f"more than {_LARGEST_FILE} bytes")
+        content = entry_content(archive, entry, most=_LARGEST_FILE)
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             if image.size != (_DRAWN, _DRAWN):
                 raise ValueError(f"{image.size[0]}x{image.size[1]} pixels")
             return np.asarray(image.convert("L")) < 128
     except Exception as error:
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"{shown(path)}: expected a drawing of {_DRAWN}x{_DRAWN} in {shown(entry.filename)}, got"
-            f" {type(error).__name__}: {reason}; fetch the archive again"
+            f"{shown(path)}: expected a drawing of {_DRAWN}x{_DRAWN} in {shown(entry.filename)}, got {reason(error)};"
+            " fetch the archive again"
         ) from error
