@@ -8,11 +8,12 @@ import argparse
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from pyro_avae.errors import InputError
+from pyro_avae.experiments.options import OneLineParser
 
-__all__ = ["COMMANDS", "Command", "run_command"]
+__all__ = ["COMMANDS", "Command", "command_parser", "run_command"]
 
 
 class Command(NamedTuple):
@@ -38,13 +39,6 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that raises :class:`InputError` where argparse prints its usage and exits."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see {self.prog} --help)")
-
-
 def run_command(argv: list[str]) -> int:
     """Run the command that the words name and return its exit status.
 
@@ -52,7 +46,7 @@ def run_command(argv: list[str]) -> int:
         InputError: no such command or option, or what the command raises.
         SystemExit: the words ask for help or the version, which is printed.
     """
-    top = _Parser(
+    top = OneLineParser(
         prog="pyro-avae",
         description="Autoencoding Variational Autoencoders as Pyro programs.",
         epilog="commands:\n" + "".join(f"  {name:<12}{command.help}\n" for name, command in COMMANDS.items()),
@@ -67,17 +61,27 @@ def run_command(argv: list[str]) -> int:
     name = top.parse_args(argv[:count]).command
     if name not in COMMANDS:
         raise InputError(f"command: expected one of {', '.join(COMMANDS)}, got {name!r}")
-    module = importlib.import_module(f"pyro_avae.experiments.{COMMANDS[name].module}")
-    parser = _Parser(prog=f"pyro-avae {name}", description=f"{COMMANDS[name].help}.", allow_abbrev=False)
-    if hasattr(module, "add_arguments"):
-        module.add_arguments(parser)
-    _add_common(parser)
-    args = parser.parse_args(argv[count:])
+    parser = command_parser(name)
+    args = parser.read(argv[count:])
     try:
-        status: int = module.run(args)
+        status: int = _module(name).run(args)
     except InputError as error:
         raise InputError(_with_options(str(error), parser)) from error
     return status
+
+
+def command_parser(name: str) -> OneLineParser:
+    """The parser of a command's own words."""
+    module = _module(name)
+    parser = OneLineParser(prog=f"pyro-avae {name}", description=f"{COMMANDS[name].help}.", allow_abbrev=False)
+    if hasattr(module, "add_arguments"):
+        module.add_arguments(parser)
+    _add_common(parser)
+    return parser
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"pyro_avae.experiments.{COMMANDS[name].module}")
 
 
 def _with_options(message: str, parser: argparse.ArgumentParser) -> str:

@@ -8,12 +8,12 @@
 ``ablation.svg``. The same numbers give the same bytes under the same matplotlib.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pyro_avae.errors import InputError
+from pyro_avae.experiments.options import OneLineParser
 from pyro_avae.experiments.results_figures import write_figures
 from pyro_avae.paths import shown
 from pyro_avae.runs.files import read_json
@@ -25,29 +25,31 @@ def redraw(results: Path) -> list[Path]:
     """Write the figures beside ``results``; returns their paths.
 
     Raises:
-        InputError: no such file, or one that ``pyro-avae reproduce`` has not written.
+        InputError: no such file, one that ``pyro-avae reproduce`` has not written, or no writing beside it.
     """
     document = read_json(results)
     try:
         return write_figures(document, results.parent)
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"{shown(results)}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{shown(results.parent)}: cannot be written to: {error.strerror or error}") from error
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
         raise InputError(f"{shown(results)}: expected what pyro-avae reproduce writes, got other JSON") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line of this script; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Draw the figures of results.json again, beside it.")
+    parser = OneLineParser(prog="redraw", description="Draw the figures of results.json again, beside it.")
     parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="a results.json")
-    for results in parser.parse_args(argv).results:
-        try:
-            written = redraw(results)
-        except InputError as error:
-            print(f"redraw: error: {error}; give the results.json of a reproduction", file=sys.stderr)
-            return 2
-        for path in written:
-            print(f"written to {shown(path)}")
+    try:
+        for results in parser.read(sys.argv[1:] if argv is None else argv).results:
+            for path in redraw(results):
+                print(f"written to {shown(path)}")
+    except InputError as error:
+        line = " ".join(part if part.isprintable() else ascii(part) for part in str(error).split())
+        print(f"redraw: error: {line}; give the results.json of a reproduction", file=sys.stderr)
+        return 2
     return 0
 
 

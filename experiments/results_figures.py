@@ -60,8 +60,8 @@ FIGURES = {"curves.svg": accuracy_figure, "rho.svg": sweep_figure, "ablation.svg
 def write_figures(document: Document, folder: Path) -> list[Path]:
     """Write the figures that there are rows for and remove those that there are none for; returns what was written."""
     written = []
-    for name, draw in FIGURES.items():
-        path, picture = folder / name, draw(document)
+    pictures = {folder / name: draw(document) for name, draw in FIGURES.items()}
+    for path, picture in pictures.items():
         if picture is None:
             path.unlink(missing_ok=True)  # one of other rows would look like these'
         else:
