@@ -43,6 +43,10 @@ def _check_task(where: str, task: Any) -> None:
         _expect(f"{where}: majority", task["majority"], _is_share, "a number in [0, 1]")
 
 
+#: No evaluation counts further; a float does.
+_MOST = 10**15
+
+
 def _expect(where: str, value: Any, test: Callable[[Any], bool], allowed: str) -> None:
     if not test(value):
         raise InputError(f"{where}: expected {allowed}, got {shown_value(value)}")
@@ -61,7 +65,7 @@ def _is_share(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST
 
 
 def _is_seed(value: Any) -> bool:

@@ -33,7 +33,7 @@ def influence_sections(runs: Sequence[Run]) -> list[Extra]:
             found += _sections(run, document)
         except InputError:
             raise
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
             raise InputError(
                 f"{shown(path)}: expected what 'pyro-avae influence' writes, got a damaged file: {error!r}"
             ) from None

@@ -116,7 +116,7 @@ def svg_picture(figure: Any, alt: str) -> Picture:
     buffer = io.BytesIO()
     # A fixed salt makes the same numbers the same file.
     with mpl.rc_context({"svg.hashsalt": "pyro-avae", "svg.fonttype": "path"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font|constrained_layout not applied")
         figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     return Picture(as_uri(buffer.getvalue(), "image/svg+xml"), alt, width, height)

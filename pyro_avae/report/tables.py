@@ -1,5 +1,6 @@
 """The numbers of ``evaluation.json``, laid out as rows."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from pyro_avae.report.runs import Run
 __all__ = ["AccuracyRow", "Cell", "accuracy_rows", "epsilons_of", "number", "percent", "quality_rows", "terms_of"]
 
 _MISSING = "–"
+# Of more digits a table has no column.
+_LONG = 1e15
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,12 @@ def number(value: Any, digits: int = 1) -> str:
         >>> number(-12.345, 2), number(None)
         ('−12.35', '–')
     """
-    if not isinstance(value, int | float):
+    if not isinstance(value, int | float) or not abs(value) < math.inf:
         return _MISSING
-    text = f"{value:.{digits}f}"
+    try:
+        text = f"{value:.{digits}f}" if abs(value) < _LONG else f"{value:.{digits}e}"
+    except OverflowError:  # a whole number beyond all floats
+        return _MISSING
     # A minus that is as wide as a plus, and no sign on what rounds to zero.
     return text.replace("-", "−") if text.strip("-0.") else text.lstrip("-")
 

@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from pyro_avae.errors import InputError
-from pyro_avae.experiments.cli import COMMANDS, command_parser
+from pyro_avae.experiments.commands import COMMANDS, command_parser
 from pyro_avae.experiments.redraw import main as redraw
 
 #: Values that mean something to some option and nothing to most.
