@@ -9,7 +9,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_avae.auxiliary_draw import auxiliary
-from pyro_avae.batching import apply_batched
+from pyro_avae.batching import apply_batched, batch_size
 from pyro_avae.errors import InputError
 from pyro_avae.parameters import register_parameters
 from pyro_avae.proposal import Proposal, drawn_from
@@ -72,7 +72,7 @@ class AmortizedGuide(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Run the program on the data ``x`` ``(B, *event)`` and return z."""
         register_parameters(self)
-        plate = pyro.plate(PLATE, len(x))
+        plate = pyro.plate(PLATE, batch_size(x))
         with plate:
             posterior = self.posterior(self.noisy(x), event_dim=x.dim() - 1)
         return self.draw(x, posterior, plate)
@@ -105,7 +105,8 @@ class AmortizedGuide(nn.Module):
             x: ``(B, *event)``, or ``(..., B, *event)`` if ``event_dim`` says how many dimensions an event has.
             event_dim: dimensions of an event; by default all but the first.
         """
-        event_dim = x.dim() - 1 if event_dim is None else event_dim
+        if event_dim is None:
+            event_dim = x.dim() - 1 if isinstance(x, Tensor) and x.dim() else 0
         out = apply_batched(self.encoder, x, event_dim=event_dim)
         return _checked_parameters(out, batch_dims=x.dim() - event_dim)
 

@@ -8,6 +8,7 @@ import pyro
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from pyro_avae.batching import batch_size
 from pyro_avae.coupling import Coupling
 from pyro_avae.errors import InputError
 from pyro_avae.guides.amortized import AmortizedGuide, Dynamics
@@ -139,8 +140,8 @@ class AVAEGuide(AmortizedGuide):
         if isinstance(self.model, nn.Module):
             # Before the decoder runs here: what was loaded into the store has to reach it first.
             register_parameters(self.model)
+        plate = pyro.plate(PLATE, batch_size(x))
         encode: Callable[[Tensor], TorchDistribution] = partial(self.posterior, event_dim=x.dim() - 1)
-        plate = pyro.plate(PLATE, len(x))
         with plate:
             posterior = encode(self.noisy(x))
         z = self.draw(x, posterior, plate)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pyro_avae.convolutions import checked_image_shape, halving_stages, stage_channels, stage_sides
 from pyro_avae.guides.gaussian_head import gaussian_head
+from pyro_avae.network_input import check_input
 from pyro_avae.networks import mlp
 from pyro_avae.normalization import Normalization, as_normalization
 
@@ -31,7 +32,7 @@ class ConvEncoder(nn.Module):
 
     Raises:
         InputError: a shape that is none of an image or whose sides are not multiples of 4; more stages than halvings;
-            a ``normalization`` that does not exist.
+            a ``normalization`` that does not exist; when run, a tensor of another shape or type.
 
     Example:
         >>> loc, scale = ConvEncoder((3, 28, 28), 2)(torch.zeros(5, 3, 28, 28))
@@ -49,7 +50,8 @@ class ConvEncoder(nn.Module):
         normalization: str | Normalization = "none",
     ) -> None:
         super().__init__()
-        shape, normalized = checked_image_shape(event_shape), as_normalization(normalization)
+        self.event_shape = shape = checked_image_shape(event_shape)
+        normalized = as_normalization(normalization)
         channels = stage_channels(shape, first=32) if channels is None else tuple(channels)
         smallest = stage_sides(shape, len(channels))[-1]
         self.convolutions = halving_stages([shape[0], *channels], normalized)
@@ -57,4 +59,5 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, C, H, W)`` to ``(loc, scale)``, both ``(B, L)``; scale is a standard deviation."""
+        check_input("x", x, self.event_shape, like=self.layers[0].weight)
         return gaussian_head(self.layers(self.convolutions(x).flatten(1)))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_avae.guides.gaussian_head import gaussian_head
+from pyro_avae.network_input import check_input
 from pyro_avae.networks import mlp
 from pyro_avae.normalization import Normalization
 
@@ -26,7 +27,7 @@ class MLPEncoder(nn.Module):
             :class:`~pyro_avae.normalization.Normalization`.
 
     Raises:
-        InputError: a ``normalization`` that does not exist.
+        InputError: a ``normalization`` that does not exist; when run, a tensor of another shape or type.
 
     Example:
         >>> loc, scale = MLPEncoder((1, 4, 4), 2, hidden=[8])(torch.zeros(3, 1, 4, 4))
@@ -43,10 +44,12 @@ class MLPEncoder(nn.Module):
         normalization: str | Normalization = "none",
     ) -> None:
         super().__init__()
+        self.event_shape = tuple(event_shape)
         self.layers = mlp([math.prod(event_shape), *hidden, 2 * latent_dim], normalization=normalization)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, *event)`` to ``(loc, scale)``, both ``(B, L)``; scale is a standard deviation."""
+        check_input("x", x, self.event_shape, like=self.layers[0].weight)
         return gaussian_head(self.layers(x.flatten(1)))
 
 
@@ -85,6 +88,7 @@ class LinearEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, D)`` to loc ``(B, L)`` and scale ``(B, L)`` or ``(B, L, L)``."""
+        check_input("x", x, (self.linear.in_features,), like=self.linear.weight)
         loc = self.linear(x)
         scale = self.log_scale.exp()
         if self.lower is not None:

@@ -5,6 +5,7 @@ from typing import Any
 import pyro
 from torch import Tensor, nn
 
+from pyro_avae.batching import batch_size
 from pyro_avae.errors import InputError
 from pyro_avae.guides.avae import AVAEGuide, ExtendedTarget
 from pyro_avae.parameters import register_parameters
@@ -55,7 +56,7 @@ class SelfSupervisedGuide(AVAEGuide):
         if isinstance(self.model, nn.Module):
             register_parameters(self.model)
         target: Any = self.model
-        with pyro.plate(PLATE, len(x)):
+        with pyro.plate(PLATE, batch_size(x)):
             prior = target.prior(x)
             z: Tensor = pyro.sample(Z, prior)
             # A decoded view has the batch of z in front.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_avae.convolutions import checked_image_shape, doubling_stages, stage_channels, stage_sides
+from pyro_avae.network_input import check_input
 from pyro_avae.networks import mlp
 from pyro_avae.normalization import Normalization, as_normalization
 
@@ -31,7 +32,7 @@ class ConvDecoder(nn.Module):
 
     Raises:
         InputError: a shape that is none of an image or whose sides are not multiples of 4; more stages than halvings;
-            a ``normalization`` that does not exist.
+            a ``normalization`` that does not exist; when run, a tensor of another shape or type.
 
     Example:
         >>> ConvDecoder(2, (3, 28, 28))(torch.zeros(5, 2)).shape
@@ -52,6 +53,7 @@ class ConvDecoder(nn.Module):
         shape, normalized = checked_image_shape(event_shape), as_normalization(normalization)
         channels = stage_channels(shape, first=16)[::-1] if channels is None else tuple(channels)
         sides = stage_sides(shape, len(channels))[::-1]
+        self.latent_dim = latent_dim
         self.smallest = (channels[0], *sides[0])
         self.layers = mlp([latent_dim, *hidden, math.prod(self.smallest)], normalization=normalized)
         self.convolutions = doubling_stages([*channels, shape[0]], sides, normalized)
@@ -59,5 +61,6 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """``(B, L)`` to ``(B, C, H, W)``."""
+        check_input("z", z, (self.latent_dim,), like=self.layers[0].weight)
         out: Tensor = self.convolutions(self.layers(z).unflatten(-1, self.smallest))
         return out if self.output is None else self.output(out)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from pyro_avae.network_input import check_input
 from pyro_avae.networks import mlp
 from pyro_avae.normalization import Normalization
 
@@ -24,7 +25,7 @@ class MLPDecoder(nn.Module):
         output: applied to the last layer; ``torch.sigmoid`` for means in [0, 1], ``None`` for logits.
 
     Raises:
-        InputError: a ``normalization`` that does not exist.
+        InputError: a ``normalization`` that does not exist; when run, a tensor of another shape or type.
 
     Example:
         >>> MLPDecoder(2, (1, 4, 4), hidden=[8])(torch.zeros(3, 2)).shape
@@ -41,11 +42,12 @@ class MLPDecoder(nn.Module):
         output: Callable[[Tensor], Tensor] | None = torch.sigmoid,
     ) -> None:
         super().__init__()
-        self.event_shape = tuple(event_shape)
+        self.latent_dim, self.event_shape = latent_dim, tuple(event_shape)
         self.layers = mlp([latent_dim, *hidden, math.prod(self.event_shape)], normalization=normalization)
         self.output = output
 
     def forward(self, z: Tensor) -> Tensor:
         """``(B, L)`` to ``(B, *event_shape)``."""
+        check_input("z", z, (self.latent_dim,), like=self.layers[0].weight)
         out: Tensor = self.layers(z).unflatten(-1, self.event_shape)
         return out if self.output is None else self.output(out)

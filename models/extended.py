@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pyro
 from torch import Tensor, nn
 
+from pyro_avae.batching import batch_size
 from pyro_avae.coupling import Coupling, PushedCoupling, RhoLike, as_coupling
 from pyro_avae.errors import InputError
 from pyro_avae.models.flow_prior import FlowPrior
@@ -104,7 +105,7 @@ class ExtendedVAE(VAE):
     def forward(self, x: Tensor) -> Tensor:
         """Run the program on the data ``x`` ``(B, *event)`` and return z."""
         register_parameters(self)
-        with pyro.plate(PLATE, len(x)):
+        with pyro.plate(PLATE, batch_size(x)):
             z = self.generate(x)
             self.couple(z)
         return z

@@ -5,6 +5,7 @@ from typing import Any, Self
 import pyro
 from torch import Tensor, nn
 
+from pyro_avae.batching import batch_size
 from pyro_avae.models.extended import ExtendedVAE
 from pyro_avae.parameters import register_parameters
 from pyro_avae.sites import PLATE, Z
@@ -57,7 +58,7 @@ class SelfSupervisedVAE(ExtendedVAE):
     def forward(self, x: Tensor) -> Tensor:
         """Run the program for ``len(x)`` latents and return z."""
         register_parameters(self)
-        with pyro.plate(PLATE, len(x)):
+        with pyro.plate(PLATE, batch_size(x)):
             z: Tensor = pyro.sample(Z, self.prior(x))
             self.couple(z)
         return z

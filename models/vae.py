@@ -6,7 +6,9 @@ import torch
 from pyro.distributions import TorchDistribution
 from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
+from torch.distributions import constraints
 
+from pyro_avae.batching import batch_size
 from pyro_avae.errors import InputError
 from pyro_avae.models.autoregressive import Autoregressive, AutoregressiveDecoder
 from pyro_avae.models.flow_prior import FlowPrior
@@ -17,6 +19,9 @@ from pyro_avae.sites import PLATE, X, Z
 from pyro_avae.views import distribution_mean, family_name
 
 __all__ = ["VAE"]
+
+#: Images whose values are looked at in one go.
+_CHECKED = 1024
 
 
 class VAE(nn.Module):
@@ -81,7 +86,7 @@ class VAE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Run the program on the data ``x`` ``(B, *event)`` and return z."""
         register_parameters(self)
-        with pyro.plate(PLATE, len(x)):
+        with pyro.plate(PLATE, batch_size(x)):
             return self.generate(x)
 
     def generate(self, x: Tensor) -> Tensor:
@@ -93,6 +98,27 @@ class VAE(nn.Module):
             _check_support(x, likelihood)
         pyro.sample(X, likelihood, obs=x)
         return z
+
+    def check_data(self, x: Tensor) -> None:
+        """Refuse data of another shape or beyond the likelihood's support, ``(N, *event)`` and all of them at once.
+
+        What training asks before its first step, so that no later one has to look at numbers.
+
+        Raises:
+            InputError: such data.
+        """
+        modes = {part: part.training for part in self.observation.modules()}
+        self.observation.eval()  # nothing random, and no running statistic moves
+        try:
+            with torch.no_grad():
+                like = next(self.parameters(), x)
+                likelihood = self.observe(like.new_zeros(1, self.latent_dim))
+                _check_event(x, likelihood)
+                for some in x.split(_CHECKED) if _has_one_support(likelihood) else ():
+                    _check_support(some, likelihood)
+        finally:
+            for part, mode in modes.items():
+                part.training = mode
 
     @property
     def sequential(self) -> bool:
@@ -150,6 +176,14 @@ def _check_event(x: Tensor, likelihood: TorchDistribution) -> None:
             f"x: the decoder makes events of shape {tuple(likelihood.event_shape)}, but x has shape {tuple(x.shape)},"
             f" that is events of shape {tuple(x.shape[1:])}"
         )
+
+
+def _has_one_support(likelihood: TorchDistribution) -> bool:
+    """Whether the support is that of the family, the same for every z."""
+    while hasattr(likelihood, "base_dist"):
+        likelihood = likelihood.base_dist
+    support = getattr(type(likelihood), "support", None)
+    return isinstance(support, constraints.Constraint) and not constraints.is_dependent(support)
 
 
 def _check_support(x: Tensor, likelihood: TorchDistribution) -> None:

@@ -95,10 +95,18 @@ def _check_view(view: str) -> None:
 def _first(model: Model, guide: Guide, start: Tensor | None, num_chains: int) -> Tensor:
     """z_0, ``(chains, L)``."""
     if start is not None:
+        if not isinstance(start, Tensor) or start.dim() < 2 or start.layout != torch.strided or start.is_meta:
+            raise InputError(f"start: expected a dense tensor of images (B, *event), got {_described(start)}")
+        if len(start) == 0 or not bool(start.isfinite().all()):
+            raise InputError(f"start: expected at least one image, of finite numbers, got {_described(start)}")
         z: Tensor = guide.posterior(start.to(device_of(guide))).sample()
         return z
     like = next(iter(model.parameters()), torch.zeros(()))
     return torch.randn(num_chains, model.latent_dim, device=like.device, dtype=like.dtype)
+
+
+def _described(start: object) -> str:
+    return f"{start.dtype} of shape {tuple(start.shape)}" if isinstance(start, Tensor) else type(start).__name__
 
 
 def _decoded(model: Model, z: Tensor, view: str) -> Tensor:

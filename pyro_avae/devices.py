@@ -18,8 +18,11 @@ def as_device(device: str | torch.device) -> torch.device:
         device(type='cpu')
     """
     try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        place = torch.empty(0, device=device).device
+        if place.type == "meta":
+            raise RuntimeError("it holds no numbers")
+        return place
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(
             f"device: expected a device of this machine, such as cpu or cuda, got {shown_value(str(device))}: {reason}"

@@ -1,6 +1,11 @@
 """What can go wrong that is no defect, so that callers can tell the two apart, and how a message shows a value."""
 
+import re
+
 __all__ = ["InputError", "RankError", "shown_value"]
+
+# What Pyro puts behind the message of an error that is raised within a program: a table of its sites.
+_SITES = re.compile(r"\n\s*Trace Shapes:.*", re.DOTALL)
 
 _LONGEST = 80
 
@@ -16,6 +21,9 @@ class InputError(ValueError):
         Traceback (most recent call last):
         pyro_avae.errors.InputError: rho: expected |rho| < 1, got 1.5
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_SITES.sub("", message))
 
 
 def shown_value(value: object) -> str:

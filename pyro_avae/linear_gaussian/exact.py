@@ -133,6 +133,7 @@ def verify_bound(
     """
     if not hasattr(elbo, "differentiable_loss"):
         raise InputError(f"elbo: expected an objective with differentiable_loss, {type(elbo).__name__} has none")
+    _check_data(x)
     return check_bound(
         lambda: elbo.differentiable_loss(model, guide, x),
         lambda: exact_bound(model, guide, x, elbo),
@@ -143,10 +144,14 @@ def verify_bound(
     )
 
 
-def _factors(model: Program, guide: Program, x: Tensor) -> list[AffineFactor]:
+def _check_data(x: Tensor) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.numel() == 0 or not bool(x.isfinite().all()):
         got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise InputError(f"x: expected a non-empty tensor of finite floating numbers, got {got}")
+
+
+def _factors(model: Program, guide: Program, x: Tensor) -> list[AffineFactor]:
+    _check_data(x)
     create_parameters(model, guide, x)
     try:
         with torch.enable_grad():

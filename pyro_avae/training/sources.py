@@ -179,7 +179,7 @@ def as_source(
         InputError: none of these, or a tensor that is not of floats, is empty or has numbers that are not finite.
     """
     if isinstance(data, Tensor):
-        values = _checked(data.to(device))
+        values = _checked(data).to(device)
         return Resident(len(values), device, lambda indices: values[indices])
     if isinstance(data, NoData):
         return data.source(device)
@@ -195,9 +195,11 @@ def as_source(
 
 
 def _checked(values: Tensor) -> Tensor:
-    if not values.is_floating_point() or values.dim() < 2 or len(values) == 0:
+    odd = values.layout != torch.strided or values.is_meta
+    if odd or not values.is_floating_point() or values.dim() < 2 or len(values) == 0:
         raise InputError(
             f"data: expected a float tensor (N, *event) with N >= 1, got {values.dtype} of shape {tuple(values.shape)}"
+            f"{f', {values.layout} on {values.device}' if odd else ''}"
         )
     if not bool(values.isfinite().all()):
         raise InputError("data: expected finite numbers, got some that are NaN or infinite")

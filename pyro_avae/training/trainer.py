@@ -68,6 +68,7 @@ class Trainer:
             for module in (module for pair in pairs for module in pair):
                 module.to(dtype)
         sources = _sources(data, self.device, seeds=seeds, rank=ranks.rank)
+        _check_values(pairs[0][0], data, self.device, dtype)
         batch_size = min(plan.batch_size, len(sources[0]))
         if batch_size % ranks.count:
             raise InputError(f"batch_size: expected a multiple of the {ranks.count} devices, got {batch_size}")
@@ -236,6 +237,13 @@ def _check(pairs: Sequence[tuple[nn.Module, nn.Module]], elbo: ELBO) -> None:
     for pair in pairs:
         if not trainable(*pair):
             raise InputError("model and guide: expected parameters to train, found none that requires grad")
+
+
+def _check_values(model: nn.Module, data: Any, device: torch.device, dtype: torch.dtype | None) -> None:
+    """Once, before the first step: images of a data set are in [0, 1], but a tensor may hold anything."""
+    check = getattr(model, "check_data", None)
+    if isinstance(data, torch.Tensor) and check is not None:
+        check(data.detach().to(device, dtype))
 
 
 def _move(pairs: Sequence[tuple[nn.Module, nn.Module]], device: str | torch.device | None) -> torch.device:
