@@ -1,5 +1,7 @@
 """What a network is called with, looked at without its numbers, for which a device would have to be waited for."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -8,14 +10,15 @@ from pyro_avae.errors import InputError
 __all__ = ["check_input"]
 
 
-def check_input(name: str, value: object, event_shape: tuple[int, ...], *, like: Tensor) -> None:
+def check_input(name: str, value: object, event_shape: tuple[int, ...], *, like: Any) -> None:
     """Say in one line what torch would say of matrices that cannot be multiplied.
 
     Args:
         name: what the network is called with.
         value: that, which is to be ``(B, *event_shape)``.
         event_shape: what the network was made for.
-        like: one of its parameters; under ``torch.autocast`` any type of floats goes with it.
+        like: one of its parameters, of which torch's types say no more than that a module holds it; under
+            ``torch.autocast`` any type of floats goes with it.
 
     Raises:
         InputError: no dense tensor, one of another shape, or of another type or elsewhere than the parameters.
