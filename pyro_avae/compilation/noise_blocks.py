@@ -11,8 +11,11 @@ from pyro_avae.compilation.random_ops import NORMAL
 
 __all__ = ["BLOCK", "fill_in_blocks"]
 
-#: Numbers of a block. A draw that has no more than one is left to the generator itself.
-BLOCK = 2**14
+#: Numbers of a block.
+BLOCK = 2**16
+
+#: Blocks that make up for the waking of other threads; a smaller draw is left to the generator itself.
+_FEWEST = 4
 
 _local = threading.local()
 
@@ -29,14 +32,14 @@ def fill_in_blocks(into: Tensor, kind: str, generator: torch.Generator) -> Tenso
         generator: of the CPU.
 
     Example:
-        >>> into = torch.empty(3 * BLOCK)
+        >>> into = torch.empty(5 * BLOCK)
         >>> one = fill_in_blocks(into, "normal", torch.Generator().manual_seed(0)).clone()
         >>> torch.equal(one, fill_in_blocks(into, "normal", torch.Generator().manual_seed(0)))
         True
     """
     if not into.is_contiguous():
         return into.copy_(fill_in_blocks(torch.empty(into.shape, dtype=into.dtype), kind, generator))
-    if into.numel() <= BLOCK:
+    if into.numel() < _FEWEST * BLOCK:
         return _fill(into, kind, generator)
     blocks = into.view(-1).split(BLOCK)
     seeds = torch.randint(2**62, (len(blocks),), generator=generator).tolist()

@@ -61,6 +61,7 @@ class SVIProgram:
         self.entropy: Mapping[str, Tensor] = {}
         self.gradient_sum = torch.zeros(())
         self.number, self.seconds = 0, 0.0
+        self._parts = list(program.module.modules())
         self._recorder: Recorder | None = None
         self._recorded: dict[Any, RecordedStep] = {}
         self._traced: dict[Any, TracedProgram] = {}
@@ -142,7 +143,7 @@ class SVIProgram:
     def _key(self, args: Sequence[Any]) -> Any:
         """What a trace is made for: shapes, and the modes of the modules' parts (training or eval)."""
         shapes = tuple((arg.shape, arg.dtype, arg.device) if isinstance(arg, Tensor) else arg for arg in args)
-        return shapes, tuple(part.training for part in self.program.module.modules())
+        return shapes, tuple([part.training for part in self._parts])
 
     def _eager(self, args: Sequence[Any]) -> Tensor:
         self.optimizer.zero_grad()

@@ -104,3 +104,10 @@ def test_compiled_it_returns_what_the_graph_returns_and_lets_go_of_its_arguments
         assert given == [] and gone() is None
         torch.testing.assert_close([found[0], found[1][0], found[3][0]], [expected[0], expected[1][0], b])
         assert found[1][1] is None and len(found) == 4
+
+
+def test_arguments_may_be_laid_out_otherwise_than_the_first():
+    first = [torch.randn(1, 3).expand(4, 3), torch.randn(4, 3)]
+    run = Inductor(_traced(lambda a, b: [a * b.t().contiguous().t(), a.sum(0)], *first))
+    for a, b in (first, [torch.randn(4, 3), torch.randn(3, 4).t()], [torch.randn(4, 6)[:, ::2], torch.randn(4, 3)]):
+        torch.testing.assert_close(run([a, b]), [a * b, a.sum(0)])
