@@ -25,7 +25,7 @@ from pyro_avae.experiments.triples import make_triple
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import flops, scaling, step_time, together
-from benchmarks.contenders import OURS, STOCK, Contender, contenders, ours
+from benchmarks.contenders import BY_HAND, OURS, STOCK, Contender, contenders, ours
 from benchmarks.floor import Floor, bytes_moved, floor_of
 from benchmarks.flops import by_hand_call, count, operations, traced_call
 from benchmarks.handwritten import OBJECTIVES, _gradient
@@ -274,6 +274,19 @@ def test_a_setting_is_swept(monkeypatch):
     found = scaling.sweep("batch", scaling.Timing(CPU, 2, 1e-4), values=[3, 5])
     assert seen == [("avae", size, size) for size in (3, 3, 5, 5)] and found["values"] == [3, 5]
     assert {name: [len(times) for times in ms] for name, ms in found["ms"].items()} == {OURS: [2, 2], STOCK: [2, 2]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["vae", "avae", "avae, cut"])
+def test_a_compiled_step_takes_no_more_memory_than_one_by_hand(method):
+    """The paper's fully connected networks at batch 64; peak memory does not depend on the machine's load."""
+    objective, changes = OBJECTIVES[method]
+    settings = settings_for({"dataset": "color-mnist", "batch_size": 64, **changes})
+    x = torch.rand(settings.batch_size, *settings.image_shape)
+    everybody = contenders(method, settings, objective, x)
+    with pyro.validation_enabled(False):
+        lineup = line_up({name: everybody[name] for name in (OURS, BY_HAND)}, device=CPU)
+    assert lineup.peaks[OURS] <= 1.1 * lineup.peaks[BY_HAND]
 
 
 def test_methods_are_timed_side_by_side(monkeypatch):

@@ -139,7 +139,7 @@ class SVIStep:
         self._program.number = number - 1
         self._before = number - 1 if self._before is None else self._before
         x = self._together(batches)
-        if self._ranks.count == 1 and self._ok.device.type != "cpu":
+        if self._ranks.count == 1 and not _is_waited_for(self._ok.device):
             loss = self._program(x)
             self._note(loss, loss + self._program.gradient_sum)
             self._told.copy_(self._ok, non_blocking=True)
@@ -223,6 +223,11 @@ class SVIStep:
         self._names, self._values = list(named), values
         self._good_steps += self._ok
         self._ok = self._ok & health.reshape(-1).isfinite()
+
+
+def _is_waited_for(device: torch.device) -> bool:
+    """Whether a number of the device can be looked at without a delay."""
+    return device.type == "cpu"
 
 
 def _adam(parameters: Any, *, lr: float, device: torch.device) -> torch.optim.Adam:

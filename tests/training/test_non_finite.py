@@ -98,3 +98,32 @@ def test_the_last_good_checkpoint_is_kept_and_training_goes_on_from_it(make_pair
         fit(model, guide, images, **options, callbacks=[spoil])
     spoiled[0] = False
     assert fit(*make_pair(), images, **options, resume=True).steps == 30
+
+
+@pytest.mark.parametrize("network", SITES)
+def test_where_nobody_waits_for_the_device_the_note_is_read_when_it_arrives(make_pair, images, monkeypatch, network):
+    """The way of a GPU: the whole step first, its update included, then a look at what has arrived of the notes."""
+    monkeypatch.setattr("pyro_avae.training.step._is_waited_for", lambda device: False)
+    model, guide = make_pair()
+
+    def spoil(row):
+        if row["step"] == 6:
+            _plant({"encoder": guide.encoder, "decoder": model.decoder}[network], math.nan)
+
+    with pytest.raises(NonFiniteError, match=r"^step 7: the term '\w+' of the loss is nan \(loss nan, "):
+        fit(model, guide, images, steps=20, batch_size=8, log_every=1, callbacks=[spoil])
+
+
+@pytest.mark.cuda
+def test_on_cuda_it_ends_soon_and_names_the_step(make_pair, images):
+    model, guide = make_pair()
+    ended = []
+
+    def spoil(row):
+        ended.append(row["step"])
+        if row["step"] == 6:
+            _plant(guide.encoder, math.nan)
+
+    with pytest.raises(NonFiniteError, match=r"^step 7: the term '\w+' of the loss is nan"):
+        fit(model, guide, images, steps=10_000, batch_size=8, log_every=6, callbacks=[spoil], device="cuda")
+    assert ended[-1] < 100
