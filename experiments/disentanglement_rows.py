@@ -29,7 +29,7 @@ PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(
         settings={"architecture": "conv", "channels": 4, "steps": 12, "lr": 1e-3, "batch_size": 8, "log_every": 4},
         seeds=1,
-        evaluation={"clusters": 2, "samples": 200, "limit": 40, "num_importance_samples": 25},
+        evaluation={"clusters": 2, "samples": 200, "limit": 40, "num_importance_samples": 30},
         limit=200,
     ),
     # Narrow convolutions, few steps at ten times the learning rate: half an hour a row on one core.

@@ -54,7 +54,7 @@ PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(
         settings={"hidden": (32,), "latent_dim": 8, "steps": 20, "lr": 1e-3, "batch_size": 32, "log_every": 5},
         seeds=1,
-        evaluation={"limit": 40, "steps": 2, "restarts": 1, "num_importance_samples": 25},
+        evaluation={"limit": 40, "steps": 2, "restarts": 1, "num_importance_samples": 30},
         limit=200,
         features={"num_train": 200, "epochs": 1},
         samples=50,

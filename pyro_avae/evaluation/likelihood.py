@@ -24,8 +24,9 @@ from pyro_avae.proposal import Proposal, proposal_of
 
 __all__ = ["MIN_PSIS_SAMPLES", "log_likelihood", "log_weights", "psis_khat"]
 
-#: Fewer weights than this leave no tail to fit a generalised Pareto distribution to (a fifth of them is the tail).
-MIN_PSIS_SAMPLES = 25
+#: Fewer weights than this leave no tail to fit a generalised Pareto distribution to: a fifth of them is the tail. Of a
+#: tail of five the first quartile is the smallest value, which ArviZ 1.x takes for no tail at all.
+MIN_PSIS_SAMPLES = 30
 
 # Values that the likelihood of one chunk may hold: 4 MiB of float32 on a CPU, so that it stays in the cache between the
 # operations of a log density (half the time of what does not), 64 MiB on an accelerator, enough to keep it busy.
@@ -102,7 +103,8 @@ def psis_khat(weights: Tensor) -> Tensor:
 
     Above 0.7 the guide's tails are too light for its importance-weighted estimate to be trusted. Weights that are all
     equal (an exact posterior) have no tail; ArviZ would fit the rounding errors, so they are given k̂ = 0 here. Weights
-    that are all zero or not numbers are given k̂ = ∞.
+    that are all zero or not numbers, or whose tail no generalised Pareto distribution fits, are given k̂ = ∞; never NaN,
+    one of which would leave a batch without a median.
 
     Raises:
         InputError: for fewer than :data:`MIN_PSIS_SAMPLES` samples.

@@ -282,7 +282,7 @@ def test_images_alone_are_no_data_set(trained) -> None:
         ({"transfer_from": 3}, r"transfer_from: expected a model and a guide, \(model, guide\), got 3"),
         ({"limit": 0}, "limit: expected at least 1 test image, got 0"),
         ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
-        ({"num_importance_samples": 24}, "num_importance_samples: expected at least 25"),
+        ({"num_importance_samples": 29}, "num_importance_samples: expected at least 30"),
     ],
 )
 def test_bad_options_are_named_before_anything_runs(trained, change: dict, message: str) -> None:

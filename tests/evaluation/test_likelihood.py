@@ -133,10 +133,21 @@ def test_constant_weights_have_no_tail_and_broken_ones_no_trust() -> None:
     assert float(khat[3]) == pytest.approx(float(psis_khat(weights[:, 3:])[0]))
 
 
+def test_an_image_whose_tail_has_no_fit_leaves_the_others_their_median() -> None:
+    weights = torch.randn(40, 5)
+    weights[:, 0] = -750.0 * torch.arange(40).clamp(max=5)  # one weight counts, the others are zero next to it
+    khat = psis_khat(weights)
+    assert khat[0] == torch.inf
+    assert bool(khat[1:].isfinite().all())
+    assert math.isfinite(float(khat.median()))
+
+
 def test_too_few_samples_are_refused() -> None:
     model = ppca(3, 1, seed=0)
     with pytest.raises(InputError, match="at least 1 importance sample, got 0"):
         log_weights(model, exact_guide(model), torch.zeros(1, 3, dtype=torch.float64), 0)
-    with pytest.raises(InputError, match="at least 25 importance samples, got 24"):
-        psis_khat(torch.randn(24, 2))
-    assert psis_khat(torch.randn(25, 2)).shape == (2,)
+    with pytest.raises(InputError, match="at least 30 importance samples, got 29"):
+        psis_khat(torch.randn(29, 2))
+    least = psis_khat(torch.randn(30, 50))
+    assert least.shape == (50,)
+    assert bool(least.isfinite().all())

@@ -94,7 +94,7 @@ def test_the_table_has_ours_then_the_published_ones(done):
     assert ["DRAW, published", "<80.97"] in [list(cells[:2]) for cells in table.rows]
     assert table.rows[0][1] == f"{document['rows'][0]['ours']['nll']['mean']:.2f}"
     page = (done / "table.md").read_text()
-    assert "25 samples of each of the first 40 test images" in page
+    assert "30 samples of each of the first 40 test images" in page
     assert "*VLAE, published*" in page
     _, second = density_words({**document, "dataset": "omniglot"})
     assert "trained for 10 steps" in second and "the split and the grey images of Burda" in second

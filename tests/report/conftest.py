@@ -43,7 +43,7 @@ def train(path: Path, method: str, *, evaluated: bool = True) -> Path:
     )
     if evaluated:
         result = evaluate(
-            model, guide, data, epsilons=[0.0, 0.03], steps=3, restarts=1, limit=60, num_importance_samples=25
+            model, guide, data, epsilons=[0.0, 0.03], steps=3, restarts=1, limit=60, num_importance_samples=30
         )
         write_evaluation(RunFolder(path), load_run(path), result)
     return path

@@ -125,7 +125,7 @@ def test_probes_that_the_evaluation_fitted_are_not_fitted_again(train_run, tmp_p
     run = train_run("vae", "vae", evaluated=False)
     model, guide, config = load(run)
     data = load_dataset(config.dataset, limit=config.limit)
-    options = {"epsilons": [0.0, 0.03], "steps": 3, "limit": 60, "num_importance_samples": 25}
+    options = {"epsilons": [0.0, 0.03], "steps": 3, "limit": 60, "num_importance_samples": 30}
     result = evaluate(model, guide, data, **options, fit=StoredProbes(RunFolder(run).probes))
     write_evaluation(RunFolder(run), load_run(run), result)
 
