@@ -51,12 +51,12 @@ def _pareto_k_of_row(log_weights: np.ndarray) -> float:
 def chains_to_arviz(variables: dict[str, np.ndarray], dims: dict[str, list[str]], attrs: dict[str, Any]) -> Any:
     """Draws ``(chain, draw, ...)`` as the ``posterior`` group of an InferenceData (0.2x) or DataTree (1.x)."""
     arviz = _arviz()
-    with warnings.catch_warnings():
-        # ArviZ takes more chains than draws for a transposed array. Here chains cost no more than a batch.
-        warnings.filterwarnings("ignore", message="More chains", category=UserWarning)
-        if _is_legacy():
+    # ArviZ takes more chains than draws for a transposed array, and warns. Here chains cost no more than a batch.
+    if _is_legacy():
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="More chains", category=UserWarning)
             return arviz.from_dict(posterior=variables, dims=dims, posterior_attrs=attrs)
-        tree = arviz.from_dict({"posterior": variables}, dims=dims)
+    tree = arviz.from_dict({"posterior": variables}, dims=dims, check_conventions=False)
     tree["posterior"].attrs.update(attrs)
     return tree
 
