@@ -4,6 +4,7 @@ import os
 import tempfile
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from pyro_avae.errors import InputError
 from pyro_avae.paths import shown, user_path
@@ -43,7 +44,7 @@ def download(folder: str, root: Path) -> None:
 
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as scratch:
-            getattr(torchvision.datasets, folder)(root=scratch, download=True)
+            _fetch(getattr(torchvision.datasets, folder), scratch)
             target = root / folder / "raw"
             target.mkdir(parents=True, exist_ok=True)
             for file in (Path(scratch) / folder / "raw").glob("*.gz"):
@@ -54,3 +55,17 @@ def download(folder: str, root: Path) -> None:
             f"{folder}: expected to download it to {shown(root / folder / 'raw')}, got {type(error).__name__}: "
             f"{reason}; name a data root that holds {folder}/raw, or use color-digits, which needs no download"
         ) from error
+
+
+def _fetch(dataset: Any, root: str) -> None:
+    """torchvision's download of a class into a folder; a damaged file is named, which torchvision 0.26 leaves out."""
+    from torchvision.datasets.utils import check_integrity
+
+    try:
+        dataset(root=root, download=True)
+    except RuntimeError as error:
+        found = [(Path(root) / dataset.__name__ / "raw" / name, md5) for name, md5 in dataset.resources]
+        damaged = [file.name for file, md5 in found if file.is_file() and not check_integrity(file, md5)]
+        if all(name in str(error) for name in damaged):
+            raise
+        raise RuntimeError(f"{', '.join(damaged)}: {error}") from error
