@@ -5,7 +5,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,9 +75,19 @@ def refused() -> Callable[..., str]:
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Start the command line in a process of its own, in an empty folder."""
-    return lambda *argv: start(*argv, cwd=tmp_path)
+def process(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start the command line in a process of its own, in an empty folder; a test that fails leaves none running."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*argv: str | Path) -> subprocess.Popen[str]:
+        started.append(start(*argv, cwd=tmp_path))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        if one.poll() is None:
+            one.kill()
+            one.communicate()
 
 
 def results_row(name: str, values: list[float], *, groups=GROUPS, majority: float = 0.2, **settings) -> dict:
