@@ -25,7 +25,7 @@ from pyro_avae.runs.checkpoints import Checkpoint, newest_checkpoint
 from pyro_avae.runs.kinds import Integer
 from pyro_avae.runs.run_folder import RunFolder
 from pyro_avae.runs.settings import Settings, setting_infos
-from pyro_avae.runs.trust import Trust, remember
+from pyro_avae.runs.trust import Trust
 from pyro_avae.training import FitResult, fit_seeds
 from pyro_avae.training.ranks import Ranks
 from pyro_avae.training.sources import NoData
@@ -277,9 +277,6 @@ def train_runs(
         ranks: the processes that share each batch.
     """
     triples = [make_triple(each, given=given, trust=trust) for each in settings]
-    for each in settings:
-        if each.builder is not None:
-            remember(each.builder)
     for each, folder, triple in zip(settings, folders, triples, strict=True):
         if each.start_from is not None and not (resume and newest_checkpoint(folder.checkpoints)):
             copy_trained(each.start_from, triple)

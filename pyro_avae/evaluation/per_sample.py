@@ -105,7 +105,7 @@ class PerSampleGradients:
     def _of_one(self, image: Tensor, noise: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         copies = image.expand(self._draws, *image.shape)
         outputs = self._traced.graph(*self._parameters, *self._program.buffers, *noise, *self._traced.constants, copies)
-        loss, _, gradients, _ = outputs
+        loss, _, gradients, *_ = outputs
         return loss, torch.cat([gradient.flatten() for gradient in gradients if gradient is not None])
 
     @property

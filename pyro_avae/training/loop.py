@@ -16,6 +16,7 @@ from pyro_avae.randomness import isolated, stream_seed
 from pyro_avae.runs.checkpoints import Checkpoint
 from pyro_avae.runs.run_folder import Row, RunFolder
 from pyro_avae.runs.settings import Settings, setting_infos
+from pyro_avae.runs.trust import remember
 from pyro_avae.training.interrupt import deferred_signals
 from pyro_avae.training.plan import Plan
 from pyro_avae.training.progress import Reporter, Silent, default_reporter
@@ -103,7 +104,8 @@ def fit(
         device: where to train; the modules are moved there. By default where the model is.
         out: a new or empty folder.
         resume: go on with the run in ``out``.
-        settings: written into ``out`` as ``config.json``, which is what :func:`pyro_avae.load` needs.
+        settings: written into ``out`` as ``config.json``, which is what :func:`pyro_avae.load` needs. Their builder is
+            then one that this user has trained with, see :func:`~pyro_avae.runs.trust.check_trusted`.
         checkpoint_every: steps between checkpoints; one is made at the end in any case. The last two are kept.
         keep_every: steps between the parameters that stay in ``out/kept``, for
             :func:`~pyro_avae.evaluation.influence`; by default ten times, evenly spread; 0 for none.
@@ -314,6 +316,8 @@ def _open(
     for folder, each in zip(folders, settings, strict=True):
         if folder is not None and each is not None:
             folder.write_settings(each)
+            if each.builder is not None:
+                remember(each.builder)  # whoever trains with it may load what comes of it
     return found
 
 

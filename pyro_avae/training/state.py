@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pyro_avae.coupling import NaturalRho
 from pyro_avae.errors import InputError
+from pyro_avae.paths import shown
 from pyro_avae.runs.checkpoints import check_module, load_module
 from pyro_avae.training.optimizer_state import OptimizerState
 
@@ -73,6 +74,10 @@ class TrainingState:
         Raises:
             InputError: they belong to another model or guide, or are not the whole state of a training.
         """
+        ours = (*(f"{prefix}." for prefix in self.modules), _OPTIMIZER, _CPU_NOISE, _DEVICE_NOISE)
+        for name in tensors:
+            if not name.startswith(ours):
+                raise InputError(f"{shown(name)}: expected parts of a training, the checkpoint has another")
         for prefix, module in self.modules.items():
             check_module(module, tensors, prefix)
         start = len(_OPTIMIZER)
