@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from pyro_avae.compilation.memory_passes import accumulate_in_place, compute_for_each_reader
+from pyro_avae.compilation.memory_passes import accumulate_in_place, compute_for_each_reader, lay_out_channels_last
 
 __all__ = ["Inductor"]
 
@@ -55,6 +55,7 @@ class Inductor:
         # Inductor returns a flat tuple, of tensors alone.
         whole.output(tuple(copies[leaf] for leaf in pytree.tree_leaves(self._output) if leaf is not None))
         made = fx.GraphModule(self._graph, whole)
+        lay_out_channels_last(made)
         compute_for_each_reader(made)
         accumulate_in_place(made)
         return made

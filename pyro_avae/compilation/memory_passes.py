@@ -1,6 +1,7 @@
-"""What is done to a graph so that inductor needs less memory for it, and less time for writing and reading."""
+"""What is done to a graph so that inductor needs less memory for it, and less time to write and read."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ _aten = torch.ops.aten
 #: What changes a tensor's shape and no number.
 _VIEWS = (
     _aten.view.default,
+    _aten.reshape.default,
     _aten.expand.default,
     _aten.unsqueeze.default,
     _aten.t.default,
@@ -66,6 +68,40 @@ def _wanted_in_memory(node: fx.Node) -> bool:
         else not (_is_elementwise(reader) or reader.target in (*_SUMS, *_OF_SHAPE))
         for reader in node.users
     )
+
+
+def lay_out_channels_last(graph: fx.GraphModule) -> None:
+    """Have convolutions of a CPU read and write channels last, as their library computes them.
+
+    A traced graph says of each tensor how it is laid out. What both a convolution and its gradient read was said to be
+    contiguous, and was written three times: as said, and once for each of the two. Gradients of weights stay
+    contiguous, as the weights are: an optimiser that works through memory takes no other.
+    """
+    convolutions = graph.graph.find_nodes(op="call_function", target=_aten.convolution.default)
+    for node in graph.graph.find_nodes(op="call_function", target=_aten.view.default) if convolutions else ():
+        node.target = _aten.reshape.default  # what was contiguous, and could be viewed, may not be any more
+    backwards = graph.graph.find_nodes(op="call_function", target=_aten.convolution_backward.default)
+    for node in convolutions:
+        _lay_out(graph, node.args[:2], torch.channels_last)  # the image and the weight
+    for node in backwards:
+        _lay_out(graph, node.args[:3], torch.channels_last)
+        _lay_out(graph, [part for part in node.users if part.args[1] == 1], torch.contiguous_format)
+    graph.graph.lint()
+    graph.recompile()
+
+
+def _lay_out(graph: fx.GraphModule, nodes: Sequence[Any], layout: torch.memory_format) -> None:
+    """Have whoever reads these images or weights read them in this layout."""
+    for node in nodes:
+        value = node.meta.get("val")
+        laid_out = node.target is _aten.clone.default
+        if laid_out or value is None or value.dim() != 4 or value.device.type != "cpu":
+            continue
+        after = node if node.op != "placeholder" else graph.graph.find_nodes(op="placeholder")[-1]
+        with graph.graph.inserting_after(after):
+            copy = graph.graph.call_function(_aten.clone.default, (node,), {"memory_format": layout})
+        copy.meta = dict(node.meta)
+        node.replace_all_uses_with(copy, delete_user_cb=lambda reader, copy=copy: reader is not copy)
 
 
 def accumulate_in_place(graph: fx.GraphModule) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_avae.compilation.inductor import Inductor
-from pyro_avae.compilation.memory_passes import accumulate_in_place, compute_for_each_reader
+from pyro_avae.compilation.memory_passes import accumulate_in_place, compute_for_each_reader, lay_out_channels_last
 from pyro_avae.compilation.products import add_product
 
 _aten = torch.ops.aten
@@ -111,3 +111,28 @@ def test_arguments_may_be_laid_out_otherwise_than_the_first():
     run = Inductor(_traced(lambda a, b: [a * b.t().contiguous().t(), a.sum(0)], *first))
     for a, b in (first, [torch.randn(4, 3), torch.randn(3, 4).t()], [torch.randn(4, 6)[:, ::2], torch.randn(4, 3)]):
         torch.testing.assert_close(run([a, b]), [a * b, a.sum(0)])
+
+
+def _conv_net(x, weight, wider):
+    """Loss and gradients of two convolutions, one of them transposed, as autograd leaves them."""
+    weights = [weight.detach().requires_grad_(), wider.detach().requires_grad_()]
+    hidden = torch.relu(torch.nn.functional.conv2d(x, weights[0], stride=2, padding=1))
+    out = torch.nn.functional.conv_transpose2d(hidden, weights[1], stride=2, padding=1)
+    loss = (out.flatten(1) - x.flatten(1)).square().sum() + hidden.flatten(1).mean()
+    return [loss.detach(), *torch.autograd.grad(loss, weights)]
+
+
+def test_what_convolutions_read_is_laid_out_for_them_once():
+    inputs = [torch.randn(2, 3, 8, 8), torch.randn(4, 3, 4, 4), torch.randn(4, 3, 4, 4)]
+    graph = _traced(_conv_net, *inputs)
+    convolutions = [_aten.convolution.default, _aten.convolution_backward.default]
+    lay_out_channels_last(graph)
+    for target in convolutions:
+        for node in graph.graph.find_nodes(op="call_function", target=target):
+            assert all(given.target is _aten.clone.default for given in node.args[:2])
+    # The image, two weights, what lies between and the two gradients of images; the gradients of two weights.
+    assert _count(graph, _aten.clone.default) <= 8 and _count(graph, _aten.view.default) == 0
+    torch.testing.assert_close(graph(*inputs), _conv_net(*inputs), rtol=1e-4, atol=1e-4)
+    found = Inductor(_traced(_conv_net, *inputs))(list(inputs))
+    torch.testing.assert_close(found, _conv_net(*inputs), rtol=1e-4, atol=1e-4)
+    assert all(gradient.is_contiguous() for gradient in found[1:])
