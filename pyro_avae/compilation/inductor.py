@@ -36,7 +36,8 @@ class Inductor:
         if self._run is None:
             examples = [_without_overlap(tensor.detach()) for tensor in tensors]
             self._strides = [example.stride() for example in examples]
-            self._run = torch._inductor.compile(self._of_list(), [examples])
+            given: Any = [examples]  # its signature knows of no list
+            self._run = torch._inductor.compile(self._of_list(), given)
         for place, (tensor, stride) in enumerate(zip(tensors, self._strides, strict=True)):
             if tensor.stride() != stride:  # what is compiled takes one layout
                 tensors[place] = tensor.new_empty_strided(tensor.shape, stride).copy_(tensor)

@@ -39,6 +39,7 @@ def first_site(program: Program, noise: Noise, number: int, *args: Any) -> str |
         guide = poutine.trace(program.module.guide).get_trace(*args)
         model = poutine.trace(poutine.replay(program.module.model, trace=guide)).get_trace(*args)
     for name, trace in (("guide", guide), ("model", model)):
+        site: Any  # Pyro's messages are typed for what is yet to be sampled
         for site in trace.nodes.values():
             if site["type"] != "sample" or not isinstance(site["value"], Tensor):
                 continue
