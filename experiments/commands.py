@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 from pyro_avae.errors import InputError
-from pyro_avae.experiments.options import OneLineParser
+from pyro_avae.experiments.one_line_parser import OneLineParser
 
 __all__ = ["COMMANDS", "Command", "command_parser", "run_command"]
 

@@ -1,34 +1,17 @@
-"""Options of the command line: made of what a setting may be, and refused in one line."""
+"""Options of the command line made of what a setting may be."""
 
 import argparse
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 from pyro_avae.errors import InputError
 from pyro_avae.runs.kinds import Integer, IntegerList, Kind, Optional, Switch
 from pyro_avae.runs.settings import setting_infos
 
-__all__ = ["COUNT", "OneLineParser", "add_setting", "option", "reader"]
+__all__ = ["COUNT", "add_setting", "option", "reader"]
 
 #: Counts, such as steps between checkpoints.
 COUNT = Integer(1, 10**12)
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser that raises :class:`InputError` where argparse prints its usage and exits."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see {self.prog} --help)")
-
-    def read(self, words: Sequence[str]) -> argparse.Namespace:
-        """``parse_args``, and a value that is ``--`` is none in every Python."""
-        found = self.parse_args(words)
-        for action in self._actions:
-            # Where --option=-- was given, some Pythons leave an empty list, for an option of one value too.
-            value = getattr(found, action.dest, None)
-            if action.nargs in (None, "+") and value == [] and value is not action.default:
-                self.error(f"argument {'/'.join(action.option_strings) or action.dest}: expected one argument")
-        return found
 
 
 def reader(name: str, kind: Kind) -> Callable[[str], Any]:

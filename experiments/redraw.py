@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pyro_avae.errors import InputError
-from pyro_avae.experiments.options import OneLineParser
+from pyro_avae.experiments.one_line_parser import OneLineParser
 from pyro_avae.experiments.results_figures import write_figures
 from pyro_avae.paths import shown
 from pyro_avae.runs.files import read_json
