@@ -4,11 +4,13 @@ python -m benchmarks.soak [--minutes 60] [--json FILE] [--plot FILE]
 
 A round trains an AVAE on the embedded digits, stops half way, goes on from its checkpoint (every other round compiled),
 and evaluates the run by a probe and an attack; then the run is removed. After each round the process's resident memory
-is noted. What the first rounds load (inductor, scikit-learn, allocator pools) stays; a leak goes on growing, and the
-slope over the second half of the rounds, in MiB per hour, shows it.
+is noted, and what is left of it when the C library has given back what is free: the first goes up and down with what
+that library keeps for later, the second is what the process holds. What the first rounds load (inductor, scikit-learn)
+stays; a leak goes on growing, and the slopes over the second half of the rounds, in MiB per hour, show it.
 """
 
 import argparse
+import ctypes
 import gc
 import json
 import tempfile
@@ -33,10 +35,11 @@ STEPS = 400
 
 
 class Sample(NamedTuple):
-    """Seconds since the start, and the process's resident memory in MiB."""
+    """Seconds since the start; the process's resident memory in MiB, and what it holds of it."""
 
     seconds: float
-    mebibytes: float
+    resident: float
+    held: float
 
 
 def resident() -> float:
@@ -45,6 +48,14 @@ def resident() -> float:
         if line.startswith("VmRSS:"):
             return float(line.split()[1]) / 1024
     raise OSError("/proc/self/status has no VmRSS: this takes Linux")
+
+
+def held() -> float:
+    """Resident memory in MiB once the C library has given back what is free; where it cannot, as it is."""
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if give_back is not None:
+        give_back(0)
+    return resident()
 
 
 def round_of(number: int, folder: Path) -> None:
@@ -59,15 +70,14 @@ def round_of(number: int, folder: Path) -> None:
     _call(["evaluate", str(run), *EVALUATE])
 
 
-def slope(samples: list[Sample]) -> tuple[float, float]:
-    """MiB per hour over the second half of the samples, by least squares, and its standard error."""
-    half = samples[len(samples) // 2 :]
-    hours = np.array([sample.seconds for sample in half]) / 3600
-    memory = np.array([sample.mebibytes for sample in half])
+def slope(seconds: list[float], mebibytes: list[float]) -> tuple[float, float]:
+    """MiB per hour over the second half, by least squares, and its standard error."""
+    start = len(seconds) // 2
+    hours, memory = np.array(seconds[start:]) / 3600, np.array(mebibytes[start:])
     centred = hours - hours.mean()
     rate = float(centred @ memory / (centred @ centred))
     residual = memory - memory.mean() - rate * centred
-    error = float(np.sqrt(residual @ residual / max(len(half) - 2, 1) / (centred @ centred)))
+    error = float(np.sqrt(residual @ residual / max(len(hours) - 2, 1) / (centred @ centred)))
     return rate, error
 
 
@@ -84,11 +94,15 @@ def main(argv: list[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             round_of(len(samples), Path(folder))
         gc.collect()
-        samples.append(Sample(time.monotonic() - start, resident()))
-        print(f"{samples[-1].seconds / 60:6.1f} min  {samples[-1].mebibytes:7.1f} MiB", flush=True)
-    rate, error = slope(samples)
-    print(f"{len(samples)} rounds; second half: {rate:+.1f} ± {error:.1f} MiB per hour")
-    document = {"samples": samples, "slope": rate, "slope_error": error, **described(torch.device("cpu"))}
+        samples.append(Sample(time.monotonic() - start, resident(), held()))
+        now = samples[-1]
+        print(f"{now.seconds / 60:6.1f} min  {now.resident:7.1f} MiB resident, {now.held:7.1f} held", flush=True)
+    seconds = [sample.seconds for sample in samples]
+    slopes = {name: slope(seconds, [getattr(sample, name) for sample in samples]) for name in ("resident", "held")}
+    said = ", ".join(f"{name} {rate:+.1f} ± {error:.1f}" for name, (rate, error) in slopes.items())
+    print(f"{len(samples)} rounds; second half, MiB per hour: {said}")
+    rounds = [sample._asdict() for sample in samples]
+    document = {"samples": rounds, "slopes": slopes, **described(torch.device("cpu"))}
     if args.json is not None:
         args.json.write_text(json.dumps(document, indent=2) + "\n")
     if args.plot is not None:
@@ -107,8 +121,12 @@ def _plot(samples: list[Sample], path: Path) -> None:
 
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.subplots()
-    axes.plot([sample.seconds / 60 for sample in samples], [sample.mebibytes for sample in samples], ".-")
-    axes.set(xlabel="minutes", ylabel="resident memory (MiB)", ylim=(0, None))
+    for name in ("resident", "held"):
+        axes.plot(
+            [sample.seconds / 60 for sample in samples], [getattr(sample, name) for sample in samples], ".-", label=name
+        )
+    axes.set(xlabel="minutes", ylabel="memory (MiB)", ylim=(0, None))
+    axes.legend(loc="lower right")
     figure.savefig(path)
 
 

@@ -24,7 +24,7 @@ from pyro_avae.experiments.triples import make_triple
 # No part of the installed package; behind everything else, so that the checkout hides nothing that is installed.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import flops, scaling, step_time, together
+from benchmarks import flops, scaling, soak, step_time, together
 from benchmarks.contenders import BY_HAND, OURS, STOCK, Contender, contenders, ours
 from benchmarks.floor import Floor, bytes_moved, floor_of
 from benchmarks.flops import by_hand_call, count, operations, traced_call
@@ -289,6 +289,19 @@ def test_a_compiled_step_takes_no_more_memory_than_one_by_hand(method):
     with pyro.validation_enabled(False):
         lineup = line_up({name: everybody[name] for name in (OURS, BY_HAND)}, device=CPU)
     assert lineup.peaks[OURS] <= 1.1 * lineup.peaks[BY_HAND]
+
+
+def test_the_soak_finds_the_slope_of_its_second_half():
+    seconds = [360.0 * n for n in range(20)]
+    memory = [500.0 - n if n < 10 else 480.0 + 0.3 * n for n in range(20)]
+    rate, error = soak.slope(seconds, memory)
+    assert rate == pytest.approx(3.0) and error == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_what_a_process_holds_is_at_most_what_is_resident():
+    before = soak.resident()
+    assert 0 < soak.held() <= before + 1
 
 
 def test_methods_are_timed_side_by_side(monkeypatch):
