@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import torch
@@ -180,7 +181,8 @@ class SVIStep:
         if broken is None:
             what = gradient_of(self._program.program.parameters)
         elif x is not None and self._stacked is None:
-            what = first_site(self._program.program, self._noise[0], number, x)
+            with suppress(Exception):  # a second look that fails must not hide what the first one saw
+                what = first_site(self._program.program, self._noise[0], number, x)
         if what is None and broken is not None:
             what = f"the term {broken[0]!r} of the loss is {broken[1]}"
         what = what or "a gradient is not finite"
