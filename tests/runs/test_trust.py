@@ -14,7 +14,7 @@ from pyro_avae.runs.settings import Settings
 from pyro_avae.runs.triple import import_builder
 from pyro_avae.runs.trust import LIBRARY, check_trusted, remember
 
-BUILDER = "their_module:build"
+BUILDER = "a_module_of_theirs:build"
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +29,13 @@ def module(tmp_path, monkeypatch):
     """A module that leaves a mark where it is imported, found on the path."""
     folder = tmp_path / "code"
     folder.mkdir()
-    (folder / "their_module.py").write_text(
+    (folder / "a_module_of_theirs.py").write_text(
         "from pathlib import Path\nPath(__file__).with_name('mark').touch()\ndef build(settings): return 3\n"
     )
     monkeypatch.syspath_prepend(folder)
+    sys.modules.pop("a_module_of_theirs", None)
     yield folder
-    sys.modules.pop("their_module", None)
+    sys.modules.pop("a_module_of_theirs", None)
 
 
 def refused(builder, **options):
@@ -68,9 +69,9 @@ def test_a_run_with_another_builder_is_refused_before_its_module_is_imported(tmp
         pyro_avae.load(folder.path)
     line = str(caught.value)
     assert line.startswith(f"{folder.config}: builder: expected ") and len(line.splitlines()) == 1
-    assert "'their_module' of" in line and f"--trust {BUILDER}" in line and f"trust='{BUILDER}'" in line
+    assert "'a_module_of_theirs' of" in line and f"--trust {BUILDER}" in line and f"trust='{BUILDER}'" in line
     with pytest.raises(InputError, match="expected the library's own"):
-        import_builder(BUILDER, trust="their_module:other")
+        import_builder(BUILDER, trust="a_module_of_theirs:other")
     assert not (module / "mark").exists()
     with pytest.raises(InputError, match="no intact checkpoint"):
         pyro_avae.load(folder.path, trust=BUILDER)
@@ -84,29 +85,29 @@ def test_what_was_trained_with_is_trusted_and_listed_once(module, state):
     for _ in range(2):
         remember(BUILDER)
         remember(LIBRARY)
-    assert state.read_text() == f"{BUILDER} {module / 'their_module.py'}\n"
+    assert state.read_text() == f"{BUILDER} {module / 'a_module_of_theirs.py'}\n"
     assert state.stat().st_mode & 0o077 == 0 or os.name != "posix"
     check_trusted(BUILDER, where="RUN")
-    refused("their_module:buil")
-    refused("their_module:build.__globals__")
+    refused("a_module_of_theirs:buil")
+    refused("a_module_of_theirs:build.__globals__")
     assert not (module / "mark").exists()
 
 
 def test_a_module_of_a_known_name_from_elsewhere_is_not_that_module(module, tmp_path, monkeypatch):
     remember(BUILDER)
     (tmp_path / "download").mkdir()
-    (tmp_path / "download" / "their_module.py").write_text("raise SystemExit")
+    (tmp_path / "download" / "a_module_of_theirs.py").write_text("raise SystemExit")
     monkeypatch.syspath_prepend(tmp_path / "download")
     importlib.invalidate_caches()
-    assert str(tmp_path / "download" / "their_module.py") in refused(BUILDER)
+    assert str(tmp_path / "download" / "a_module_of_theirs.py") in refused(BUILDER)
     check_trusted(BUILDER, trust=BUILDER, where="RUN")
 
 
 def test_a_known_module_that_is_gone_is_told_by_the_import(module, monkeypatch):
     remember(BUILDER)
-    (module / "their_module.py").unlink()
+    (module / "a_module_of_theirs.py").unlink()
     importlib.invalidate_caches()
-    with pytest.raises(InputError, match=r"importing their_module failed.*run from the folder that holds"):
+    with pytest.raises(InputError, match=r"importing a_module_of_theirs failed.*run from the folder that holds"):
         import_builder(BUILDER)
 
 
