@@ -9,7 +9,7 @@ from torch import fx
 
 from pyro_avae.compilation.products import add_product
 
-__all__ = ["accumulate_in_place", "compute_for_each_reader"]
+__all__ = ["accumulate_in_place", "compute_for_each_reader", "lay_out_channels_last"]
 
 _aten = torch.ops.aten
 
@@ -118,7 +118,8 @@ def accumulate_in_place(graph: fx.GraphModule) -> None:
         if len(node.args) != 2 or node.kwargs or not all(map(_is_used_once, node.args)) or node.args[0] is node.args[1]:
             continue
         into, product = node.args
-        if into.meta["val"].shape != product.meta["val"].shape or math.prod(node.meta["val"].shape) < _LARGE:
+        one, other = into.meta["val"], product.meta["val"]
+        if one.shape != other.shape or one.dtype != other.dtype or math.prod(one.shape) < _LARGE:
             continue
         with graph.graph.inserting_before(node):
             graph.graph.call_function(add_product, (into, *product.args))

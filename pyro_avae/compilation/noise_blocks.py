@@ -1,5 +1,6 @@
 """Large draws on a CPU, in blocks with a generator each, so that all threads draw."""
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -44,7 +45,10 @@ def fill_in_blocks(into: Tensor, kind: str, generator: torch.Generator) -> Tenso
     blocks = into.view(-1).split(BLOCK)
     seeds = torch.randint(2**62, (len(blocks),), generator=generator).tolist()
     count = min(torch.get_num_threads(), len(blocks))
-    others = [_pool(count - 1).submit(_fill_all, blocks[n::count], seeds[n::count], kind) for n in range(1, count)]
+    others = [
+        _pool(count - 1, os.getpid()).submit(_fill_all, blocks[n::count], seeds[n::count], kind)
+        for n in range(1, count)
+    ]
     _fill_all(blocks[::count], seeds[::count], kind)
     for other in others:
         other.result()
@@ -63,5 +67,6 @@ def _fill(into: Tensor, kind: str, generator: torch.Generator) -> Tensor:
 
 
 @cache
-def _pool(workers: int) -> ThreadPoolExecutor:
+def _pool(workers: int, process: int) -> ThreadPoolExecutor:
+    """Threads of this process: one that was forked has none of its parent's."""
     return ThreadPoolExecutor(workers, thread_name_prefix="pyro_avae-noise")

@@ -1,5 +1,9 @@
 """Noise in blocks: standard, reproducible, and of no number of threads."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from scipy import stats
@@ -50,3 +54,21 @@ def test_it_has_the_law_within_blocks_and_none_repeats_another(kind, law):
     assert float(off.abs().max()) < 6 / BLOCK**0.5
     # The mean of all is normal with deviation 1/sqrt(n).
     assert abs(float(centred.mean())) < 5 / (count * BLOCK) ** 0.5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_draws_too():
+    """It has none of its parent's threads, and would wait for them without end."""
+    code = """
+import os, signal, torch
+from pyro_avae.compilation.noise_blocks import BLOCK, fill_in_blocks
+torch.set_num_threads(2)
+draw = lambda: fill_in_blocks(torch.empty(5 * BLOCK), "normal", torch.Generator().manual_seed(0))
+first = draw()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit(0 if torch.equal(draw(), first) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
