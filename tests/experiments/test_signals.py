@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM from the first moment of a command: one line and the signal's status."""
 
+import importlib
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -43,6 +45,7 @@ def stopped(environment, run, signum, delay):
         out, err = running.communicate(timeout=120)
     finally:
         running.kill()
+        running.communicate()  # whatever has failed: else its pipes are closed within another test
     said = f"{signum.name} after {delay:.3f} s: {running.returncode} {out}{err}"
     if signum == signal.SIGTERM and running.returncode == -signum:
         assert not err and not run.exists(), said  # before main handles it, the system does
@@ -71,13 +74,16 @@ def test_a_command_is_found_before_anything_slow_is_imported(environment):
 
 @pytest.fixture
 def handlers():
-    """The handlers of a process that nobody has changed, and afterwards those of the tests."""
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    """The handlers of a process that nobody has changed, and afterwards those of the tests, their alarm among them."""
+    remaining = signal.setitimer(signal.ITIMER_REAL, 0)
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
+    signal.setitimer(signal.ITIMER_REAL, *remaining)
 
 
 def test_what_an_interrupted_library_makes_of_it_is_the_signal_still(handlers):
@@ -91,6 +97,79 @@ def test_what_an_interrupted_library_makes_of_it_is_the_signal_still(handlers):
         raise ImportError("of its own")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_signal_that_is_dropped_comes_again(handlers, capfd):
+    class Freed:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)
+
+    def drop():
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    hook = sys.unraisablehook
+    for dropping in (Freed, drop):
+        begun = time.monotonic()
+        with pytest.raises(Stopped), signals_raise():
+            dropping()
+            time.sleep(60)
+        assert time.monotonic() - begun < 30
+    with pytest.raises(Stopped), signals_raise():
+        drop()  # and nothing follows that could be interrupted
+    assert capfd.readouterr() == ("", "")
+    assert sys.unraisablehook is hook
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_an_import_is_not_interrupted_by_the_first_signal(handlers, tmp_path, monkeypatch):
+    signals = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.3)\nbegun = True\n"
+    (tmp_path / "a_slow_module.py").write_text(signals)
+    (tmp_path / "a_slower_module.py").write_text(signals + "os.kill(os.getpid(), signal.SIGINT)\nended = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, whole in (("a_slow_module", True), ("a_slower_module", False)):
+        with pytest.raises(Stopped), signals_raise():
+            importlib.import_module(name)
+            time.sleep(60)
+        assert (sys.modules.pop(name, None) is not None) is whole
+
+
+def test_what_is_tidied_up_after_a_signal_is_left_in_peace(handlers):
+    tidied = []
+
+    @contextmanager
+    def tidying():
+        try:
+            yield
+        finally:
+            try:
+                raise OSError("a folder that is gone already")
+            except OSError:
+                time.sleep(0.4)
+                tidied.append("inner")
+            time.sleep(0.4)
+            tidied.append("outer")
+
+    with pytest.raises(Stopped), signals_raise(), tidying():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    assert tidied == ["inner", "outer"]
+
+
+def test_somebody_else_s_alarm_stays_theirs(handlers):
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(True))
+    try:
+        with signals_raise():
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            time.sleep(0.1)
+        with pytest.raises(Stopped), signals_raise():
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert rung == [True]
 
 
 def test_a_signal_that_is_handled_or_ignored_is_left_alone(handlers):
