@@ -63,7 +63,7 @@ class Measured:
 def measure(case: str, method: str, *, device: torch.device, repetitions: int, seconds: float) -> Measured:
     """Everything about a method on a case."""
     objective, _ = OBJECTIVES[method]
-    settings, x = _given(case, method, device)
+    settings, x = given(case, method, device)
     pyro.clear_param_store()
     torch.compiler.reset()
     with pyro.validation_enabled(False):
@@ -83,11 +83,11 @@ def side_by_side(
 ) -> dict[str, list[float]]:
     """Milliseconds of our compiled step of each method, the methods interleaved: what one costs beside another."""
     with pyro.validation_enabled(False):
-        steps = {method: ours(*_given(case, method, device)) for method in methods}
+        steps = {method: ours(*given(case, method, device)) for method in methods}
         return interleaved(steps, repetitions=repetitions, least_seconds=seconds, device=device)
 
 
-def _given(case: str, method: str, device: torch.device) -> tuple[Settings, Tensor]:
+def given(case: str, method: str, device: torch.device) -> tuple[Settings, Tensor]:
     """The settings of a method on a case, and a batch."""
     _, changes = OBJECTIVES[method]
     settings = settings_for({"dataset": "color-mnist", **CASES[case], **changes})

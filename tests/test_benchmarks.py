@@ -24,7 +24,7 @@ from pyro_avae.experiments.triples import make_triple
 # No part of the installed package; behind everything else, so that the checkout hides nothing that is installed.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import flops, scaling, soak, step_time, together
+from benchmarks import flops, scaling, soak, step_parts, step_time, together
 from benchmarks.contenders import BY_HAND, OURS, STOCK, Contender, contenders, ours
 from benchmarks.floor import Floor, bytes_moved, floor_of
 from benchmarks.flops import by_hand_call, count, operations, traced_call
@@ -319,7 +319,34 @@ def test_methods_are_timed_side_by_side(monkeypatch):
     assert list(ms) == ["vae", "avae, cut"] and all(len(each) == 3 and min(each) > 0 for each in ms.values())
 
 
-@pytest.mark.parametrize("main", [scaling.main, step_time.main])
+def test_the_parts_of_a_step_are_within_the_whole():
+    settings = settings_for({**SMALL, "batch_size": 256})
+    x = torch.rand(settings.batch_size, *settings.image_shape)
+    with pyro.validation_enabled(False):
+        step = ours(settings, x, compiled=False)
+        step()
+        parts = step_parts.parts_of(step, steps=3)
+    whole = parts.pop("all")
+    assert set(parts) == {"matrix products", "the optimiser", "the drawing of noise"}
+    assert min(parts.values()) > 0 and sum(parts.values()) < whole
+
+
+def test_a_step_without_one_of_its_measures(monkeypatch):
+    """Every measure is there to be left out, while the step is compiled and while it runs, and is back afterwards."""
+    before = {measure: getattr(where, name) for measure, (where, name, _) in step_parts.MEASURES.items()}
+    seen = []
+
+    def made(settings, x):
+        return lambda: seen.append({m: getattr(where, name) for m, (where, name, _) in step_parts.MEASURES.items()})
+
+    monkeypatch.setattr(step_parts, "ours", made)
+    for measure, (_, _, stand_in) in step_parts.MEASURES.items():
+        step_parts.without(measure, settings_for(SMALL), torch.rand(2, 3, 28, 28))()
+        assert seen.pop() == {**before, measure: stand_in}
+    assert before == {measure: getattr(where, name) for measure, (where, name, _) in step_parts.MEASURES.items()}
+
+
+@pytest.mark.parametrize("main", [scaling.main, step_parts.main, step_time.main])
 @pytest.mark.parametrize(
     ("option", "said"),
     [

@@ -9,18 +9,6 @@ from pyro_avae.training import NonFiniteError, fit, fit_seeds
 OPTIONS = {"steps": 40, "batch_size": 8, "lr": 0.01, "log_every": 6, "checkpoint_every": 7}
 
 
-class Died(BaseException):
-    """Like a kill, and unlike an error, it has nothing tidied up."""
-
-
-def die_at(step):
-    def callback(row):
-        if row["step"] >= step:
-            raise Died
-
-    return callback
-
-
 def files(run):
     return {path.name: path.read_bytes() for path in (run / "kept").iterdir()}
 
@@ -44,21 +32,21 @@ def test_ten_are_kept_with_parameters_alone(make_pair, images, tmp_path):
 
 
 @pytest.mark.parametrize("step", [1, 12, 30])
-def test_a_resumed_run_keeps_the_same_files(make_pair, images, tmp_path, step):
+def test_a_resumed_run_keeps_the_same_files(make_pair, images, tmp_path, step, died, die_at):
     fit(*make_pair(), images, **OPTIONS, out=tmp_path / "whole")
-    with pytest.raises(Died):
+    with pytest.raises(died):
         fit(*make_pair(), images, **OPTIONS, out=tmp_path / "run", callbacks=[die_at(step)])
     fit(*make_pair(), images, **OPTIONS, out=tmp_path / "run", resume=True)
     assert len(files(tmp_path / "whole")) == 20
     assert files(tmp_path / "run") == files(tmp_path / "whole")
 
 
-def test_what_was_kept_after_the_checkpoint_that_is_gone_on_from_is_dropped(make_pair, images, tmp_path):
+def test_what_was_kept_after_the_checkpoint_that_is_gone_on_from_is_dropped(make_pair, images, tmp_path, died, die_at):
     run = tmp_path / "run"
-    with pytest.raises(Died):
+    with pytest.raises(died):
         fit(*make_pair(), images, **OPTIONS, out=run, callbacks=[die_at(12)])
     assert [found.step for found in kept_checkpoints(run)] == [4, 8, 12]
-    with pytest.raises(Died):  # the checkpoint is that of step 7
+    with pytest.raises(died):  # the checkpoint is that of step 7
         fit(*make_pair(), images, **{**OPTIONS, "keep_every": 0}, out=run, resume=True, callbacks=[die_at(12)])
     assert [found.step for found in kept_checkpoints(run)] == [4]
 

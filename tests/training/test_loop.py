@@ -216,19 +216,10 @@ def test_shared_and_frozen_parameters(images):
 
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_names_its_term(make_pair, images, tmp_path, scale):
+def test_a_loss_that_is_not_finite_names_its_term(make_pair, images, tmp_path, scale, spoil_view):
     """The step and the term are those of the first bad step, though it is found at a later one."""
     model, guide = make_pair()
-    calls = 0
-    forward = guide.views["aux"]
-
-    def spoil(*args, **kwargs):
-        nonlocal calls
-        calls += 1
-        view = forward(*args, **kwargs)
-        return view * scale if calls == 14 else view
-
-    guide.views["aux"] = spoil
+    spoil_view(guide, call=14, factor=scale)
     with pytest.raises(NonFiniteError, match=r"^step 14: the term 'z_aux' of the loss is nan") as caught:
         fit(model, guide, images, steps=60, batch_size=8, log_every=50, checkpoint_every=10, out=tmp_path / "run")
     assert "try a smaller lr" in str(caught.value)

@@ -52,19 +52,9 @@ def test_a_density_that_is_not_finite_is_named_where_values_are(make_pair, image
     assert found is not None and found.startswith("the ")
 
 
-def test_a_second_look_that_fails_leaves_what_the_first_one_saw(make_pair, images):
+def test_a_second_look_that_fails_leaves_what_the_first_one_saw(make_pair, images, spoil_view):
     model, guide = make_pair()
-    calls = 0
-    forward = guide.views["aux"]
-
-    def spoil(*args, **kwargs):
-        nonlocal calls
-        calls += 1
-        if calls > 5:
-            raise RuntimeError("called once too often")
-        return forward(*args, **kwargs) * (math.nan if calls == 5 else 1.0)
-
-    guide.views["aux"] = spoil
+    spoil_view(guide, call=5, factor=math.nan, fails=True)
     with pytest.raises(NonFiniteError, match=r"^step 5: the term 'z_aux' of the loss is nan"):
         fit(model, guide, images, steps=20, batch_size=8)
 

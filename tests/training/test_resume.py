@@ -16,20 +16,6 @@ from pyro_avae.training.interrupt import Interrupted, deferred_signals
 OPTIONS = {"steps": 40, "batch_size": 8, "lr": 0.01, "log_every": 6, "checkpoint_every": 7}
 
 
-class Died(BaseException):
-    """Like a kill, and unlike an error, it has nothing tidied up."""
-
-
-def die_at(step):
-    """A callback that ends a run without any saving, as far as one process can."""
-
-    def callback(row):
-        if row["step"] >= step:
-            raise Died
-
-    return callback
-
-
 def finished(run):
     """Everything that a finished run has: tensors of the last checkpoint, and the log."""
     return newest_checkpoint(run / "checkpoints"), (run / "log.jsonl").read_text()
@@ -46,9 +32,9 @@ def same(one, other):
 
 @pytest.mark.parametrize("rho", [0.9, "learned"])
 @pytest.mark.parametrize("step", [1, 12, 30])
-def test_a_resumed_run_equals_the_uninterrupted_one(make_pair, images, tmp_path, rho, step, caplog):
+def test_a_resumed_run_equals_the_uninterrupted_one(make_pair, images, tmp_path, rho, step, caplog, died, die_at):
     fit(*make_pair(rho=rho), images, **OPTIONS, out=tmp_path / "whole")
-    with pytest.raises(Died):
+    with pytest.raises(died):
         fit(*make_pair(rho=rho), images, **OPTIONS, out=tmp_path / "run", callbacks=[die_at(step)])
     model, guide = make_pair(rho=rho, seed=9 if step > 7 else 0)  # a checkpoint has the parameters
     torch.rand(5)
@@ -58,9 +44,9 @@ def test_a_resumed_run_equals_the_uninterrupted_one(make_pair, images, tmp_path,
     assert ("no intact checkpoint; starting at step 0" in caplog.text) == (step == 1)
 
 
-def test_rows_beyond_the_checkpoint_are_dropped(make_pair, images, tmp_path):
+def test_rows_beyond_the_checkpoint_are_dropped(make_pair, images, tmp_path, died, die_at):
     run = tmp_path / "run"
-    with pytest.raises(Died):
+    with pytest.raises(died):
         fit(*make_pair(), images, **OPTIONS, out=run, callbacks=[die_at(12)])
     assert [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()] == [1, 6, 12]
     with (run / "log.jsonl").open("a") as file:
@@ -70,10 +56,10 @@ def test_rows_beyond_the_checkpoint_are_dropped(make_pair, images, tmp_path):
     assert steps == [1, 6, 12, 18, 24, 30, 36, 40]
 
 
-def test_a_damaged_newest_checkpoint_costs_only_steps(make_pair, images, tmp_path, caplog):
+def test_a_damaged_newest_checkpoint_costs_only_steps(make_pair, images, tmp_path, caplog, died, die_at):
     fit(*make_pair(), images, **OPTIONS, out=tmp_path / "whole")
     run = tmp_path / "run"
-    with pytest.raises(Died):
+    with pytest.raises(died):
         fit(*make_pair(), images, **OPTIONS, out=run, callbacks=[die_at(30)])
     newest = sorted((run / "checkpoints").glob("*.safetensors"))[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
