@@ -15,15 +15,20 @@ Source: Cemgil et al., The Autoencoding Variational Autoencoder, NeurIPS 2020; A
 """
 
 import argparse
+import sys
+from collections.abc import Sequence
 
 import torch
 
 from pyro_avae import AVAE_ELBO
 from pyro_avae.data import load_dataset
-from pyro_avae.errors import InputError
 from pyro_avae.evaluation import evaluate
+from pyro_avae.experiments.exit_status import exit_status
+from pyro_avae.experiments.one_line_parser import OneLineParser
+from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.guides import AVAEGuide, MLPEncoder
 from pyro_avae.models import ExtendedVAE, MLPDecoder
+from pyro_avae.runs.kinds import Integer, Number
 
 LATENT_DIM = 64
 HIDDEN = (200, 200, 200, 200)
@@ -33,22 +38,22 @@ BATCH_SIZE = 64
 LOG_EVERY = 500
 
 
-def options() -> argparse.Namespace:
+def options(argv: Sequence[str]) -> argparse.Namespace:
     """The command line of this script."""
-    parser = argparse.ArgumentParser(description="Train and attack an AVAE on ColorMNIST.")
+    parser = OneLineParser(prog="color_mnist", description="Train and attack an AVAE on ColorMNIST.")
     parser.add_argument("--dataset", default="color-mnist", help="or color-digits, which needs no download")
     parser.add_argument("--data-root", help="folder with MNIST/raw")
-    parser.add_argument("--steps", type=int, default=102_000)
-    parser.add_argument("--limit", type=int, help="use the first N images of each split only")
-    parser.add_argument("--lr", type=float, default=1e-4)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=reader("--steps", COUNT), default=102_000)
+    parser.add_argument("--limit", type=reader("--limit", COUNT), help="use the first N images of each split only")
+    parser.add_argument("--lr", type=reader("--lr", Number("a finite number above 0", lambda v: v > 0)), default=1e-4)
+    parser.add_argument("--seed", type=reader("--seed", Integer(0, 2**32 - 1)), default=0)
     parser.add_argument("--device", default="cpu")
-    return parser.parse_args()
+    return parser.read(argv)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Data, model, guide, ELBO, loop, evaluation."""
-    args = options()
+    args = options(sys.argv[1:] if argv is None else argv)
     torch.manual_seed(args.seed)
 
     # Data: on the device; colours are drawn there, afresh for every batch.
@@ -91,7 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(f"color_mnist: {error}") from None
+    sys.exit(exit_status("color_mnist", main))

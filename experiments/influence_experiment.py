@@ -11,7 +11,7 @@ images mean nothing here: no label enters the training.
 Source: Kong and Chaudhuri 2021 (arXiv 2105.14203): MNIST with 1,000 letters of EMNIST, MLP of 128 latents, SGD.
 """
 
-import argparse
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,11 +22,12 @@ import torch
 
 from pyro_avae.data import ImageData, Split, load_dataset
 from pyro_avae.devices import as_device
-from pyro_avae.errors import InputError
 from pyro_avae.evaluation import Influence, cleaning_auc, influence
+from pyro_avae.experiments.exit_status import exit_status
 from pyro_avae.experiments.influence_document import influence_document, influence_pictures
 from pyro_avae.experiments.markdown import markdown
 from pyro_avae.experiments.methods import builder_of
+from pyro_avae.experiments.one_line_parser import OneLineParser
 from pyro_avae.experiments.stage_bars import stage_bars
 from pyro_avae.experiments.train import train_run
 from pyro_avae.experiments.triples import make_triple
@@ -128,6 +129,7 @@ def _inverted(split: Split) -> Split:
 def run_experiment(preset: Preset, *, root: str | None, out: Path, device: torch.device, progress: bool) -> None:
     """Train, measure, and write results, table and pictures."""
     data = planted_data(preset, root)
+    RunFolder(out).begin()
     rows = [_measured(preset, data, seed, out=out, device=device, progress=progress) for seed in range(preset.seeds)]
     write_json(out / "results.json", {"data": data.name, "preset": _plain(preset), "runs": rows})
     write_atomically(out / "table.md", _table(data, rows).encode())
@@ -220,19 +222,19 @@ def _plain(preset: Preset) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line of this experiment."""
-    parser = argparse.ArgumentParser(description="VAE-TracIn on MNIST with planted images of Fashion-MNIST.")
+    parser = OneLineParser(
+        prog="influence_experiment", description="VAE-TracIn on MNIST with planted images of Fashion-MNIST."
+    )
     parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu")
     parser.add_argument("--data-root", help="folder with MNIST/raw and FashionMNIST/raw; by default a cache")
     parser.add_argument("--out", type=Path, required=True, help="folder to write, new or empty")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-progress", action="store_true")
-    args = parser.parse_args(argv)
-    out = user_path(args.out)
-    RunFolder(out).begin()
+    args = parser.read(sys.argv[1:] if argv is None else argv)
     run_experiment(
         PRESETS[args.preset],
         root=args.data_root,
-        out=out,
+        out=user_path(args.out),
         device=as_device(args.device),
         progress=not args.no_progress,
     )
@@ -240,7 +242,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except InputError as error:
-        raise SystemExit(f"influence_experiment: {error}") from None
+    sys.exit(exit_status("influence_experiment", main))

@@ -8,7 +8,7 @@ Run from anywhere, seconds on one core:
 The table of all exact checks is ``pyro-avae verify``.
 """
 
-import argparse
+import sys
 from collections.abc import Sequence
 
 import pyro
@@ -17,9 +17,13 @@ from pyro.infer import SVI
 from pyro.optim import ClippedAdam
 
 from pyro_avae import AVAE_ELBO
+from pyro_avae.experiments.exit_status import exit_status
+from pyro_avae.experiments.one_line_parser import OneLineParser
+from pyro_avae.experiments.options import COUNT, reader
 from pyro_avae.guides import AVAEGuide, LinearEncoder
 from pyro_avae.linear_gaussian import exact_bound, exact_terms, verify_bound
 from pyro_avae.models import PPCA, ExtendedVAE
+from pyro_avae.runs.kinds import Integer
 
 NUM_DATA, DATA_DIM, LATENT_DIM = 200, 8, 2  # small enough that every number below is exact in milliseconds
 NOISE = 0.5  # standard deviation of the observation noise that makes the data
@@ -29,11 +33,11 @@ PARTICLES = 8
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser = OneLineParser(prog="linear_gaussian", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--steps", type=reader("--steps", COUNT), default=1000)
     parser.add_argument("--rho", type=float, default=0.8)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(argv)
+    parser.add_argument("--seed", type=reader("--seed", Integer(0, 2**32 - 1)), default=0)
+    options = parser.read(sys.argv[1:] if argv is None else argv)
 
     # Data: a plane in DATA_DIM dimensions, and noise.
     torch.manual_seed(options.seed)
@@ -70,4 +74,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(exit_status("linear_gaussian", main))

@@ -3,7 +3,6 @@
 ``python -m pyro_avae.experiments.ood_experiment --preset cpu --data-root DIR --out OUT``
 """
 
-import argparse
 import platform
 import sys
 import time
@@ -20,15 +19,19 @@ from pyro_avae.errors import InputError
 from pyro_avae.evaluation.ood import Pair
 from pyro_avae.evaluation.ood.metrics import auroc_difference
 from pyro_avae.experiments.defaults import settings_for
+from pyro_avae.experiments.exit_status import exit_status
 from pyro_avae.experiments.markdown import markdown
 from pyro_avae.experiments.methods import builder_of
+from pyro_avae.experiments.one_line_parser import OneLineParser
 from pyro_avae.experiments.ood import score_run
+from pyro_avae.experiments.options import reader
 from pyro_avae.experiments.stage_bars import stage_bars
 from pyro_avae.experiments.train import train_run
 from pyro_avae.paths import shown, user_path
 from pyro_avae.report import ExtraTable, write_report
 from pyro_avae.report.ood import HEADINGS, ood_rows
 from pyro_avae.runs.files import write_atomically, write_json
+from pyro_avae.runs.kinds import Integer
 from pyro_avae.runs.loading import LoadedRun
 from pyro_avae.runs.run_folder import RunFolder
 
@@ -232,27 +235,24 @@ def _say(text: str, progress: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of this script."""
-    parser = argparse.ArgumentParser(description="VAE and AVAE on Fashion-MNIST, scored against MNIST.")
+    parser = OneLineParser(prog="ood_experiment", description="VAE and AVAE on Fashion-MNIST, scored against MNIST.")
     parser.add_argument("--preset", default="cpu", help=f"{', '.join(PRESETS)} (default: cpu)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="what is finished there is kept")
     parser.add_argument("--data-root", default=None, metavar="DIR", help="default: a cache of downloads")
     parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: cuda if there is one)")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--seed", type=reader("--seed", Integer(0, 2**32 - 1)), default=0, help="default: 0")
     parser.add_argument("--no-progress", action="store_true", help="show no progress")
-    args = parser.parse_args(argv)
-    try:
-        document = ood_experiment(
-            args.out,
-            preset=args.preset,
-            data_root=args.data_root,
-            device=args.device or default_device(),
-            seed=args.seed,
-            progress=not args.no_progress,
-        )
-    except InputError as error:
-        parser.error(str(error))
+    args = parser.read(sys.argv[1:] if argv is None else argv)
+    document = ood_experiment(
+        args.out,
+        preset=args.preset,
+        data_root=args.data_root,
+        device=args.device or default_device(),
+        seed=args.seed,
+        progress=not args.no_progress,
+    )
     print(f"{document['seconds']:.0f} s; written to {shown(user_path(args.out))}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status("ood_experiment", main))
