@@ -81,8 +81,8 @@ def signals_raise() -> Iterator[None]:
         raise
     finally:
         _ring(before, every=0)
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         sys.unraisablehook = unraisable
 
 
