@@ -5,8 +5,8 @@
     python -m benchmarks.scaling --json FILE --plot FILE.svg [--sweeps batch seeds ...] [--device cpu] [--threads 1]
 
 The base case is the AVAE on the paper's MLP (4x200, 64 latents, batch 64, one view). Each sweep changes one thing of
-it; the contenders at a value are interleaved. A further sweep is a line of :data:`SWEEPS`: its values, and a function
-that measures at one of them, in whatever processes it likes.
+it; all contenders at all values are interleaved, so that a machine that slows down changes no curve. A further sweep is
+a line of :data:`SWEEPS`: its values, and a function that measures at them, in whatever processes it likes.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import pyro
 import torch
 from pyro.infer import TraceMeanField_ELBO
 
-from benchmarks.contenders import OURS, STOCK, Contender, ours, stock
+from benchmarks.contenders import OURS, STOCK, Contender, Step, ours, stock
 from benchmarks.lineup import line_up
 from benchmarks.machine import described
 from benchmarks.options import add_shared, new_file, prepare
@@ -47,8 +47,11 @@ class Timing:
     seconds: float
 
 
-#: ``(value, timing)`` to milliseconds a step of each contender, repetition by repetition.
-Measure = Callable[[int, Timing], dict[str, list[float]]]
+#: By contender, at each value: milliseconds a step, repetition by repetition.
+Times = dict[str, list[list[float]]]
+
+#: Measures at some values.
+Measure = Callable[[Sequence[int], Timing], Times]
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Sweep:
     Attributes:
         label: of the axis.
         values: what is measured at, rising; times are told relative to the first.
-        measure: measures at one.
+        measure: measures at them.
     """
 
     label: str
@@ -66,44 +69,69 @@ class Sweep:
     measure: Measure
 
 
-def of_setting(name: str) -> Measure:
-    """Measures the base case with another value of a setting."""
+def interleaved_at(build: Callable[[int, torch.device], Mapping[str, Contender]]) -> Measure:
+    """Measures contenders that are made for a value, everybody at every value in turn."""
 
-    def measure(value: int, timing: Timing) -> dict[str, list[float]]:
-        settings = settings_for({"dataset": "color-mnist", "method": "avae", name: value})
-        torch.manual_seed(0)
-        x = torch.rand(settings.batch_size, *settings.image_shape, device=timing.device)
-        pyro.clear_param_store()
+    def measure(values: Sequence[int], timing: Timing) -> Times:
         torch.compiler.reset()
-        pair = {
-            OURS: Contender(lambda: ours(settings, x)),
-            STOCK: Contender(lambda: stock(settings, TraceMeanField_ELBO(), x)),
-        }
+        at_values = [build(value, timing.device) for value in values]
+        everybody = {(name, n): contender for n, made in enumerate(at_values) for name, contender in made.items()}
         with pyro.validation_enabled(False):
-            steps = line_up(pair, device=timing.device).steps
-            return interleaved(
-                steps, repetitions=timing.repetitions, least_seconds=timing.seconds, device=timing.device
-            )
+            steps = line_up({f"{name} {n}": each for (name, n), each in everybody.items()}, device=timing.device).steps
+            ms = interleaved(steps, repetitions=timing.repetitions, least_seconds=timing.seconds, device=timing.device)
+        return {name: [ms[f"{name} {n}"] for n in range(len(values))] for name in at_values[0]}
 
     return measure
 
 
-def measured_by(function: Callable[..., dict[str, list[float]]]) -> Measure:
-    """Measures by a function of ``(value, device, repetitions, seconds)``."""
+def of_setting(name: str) -> Callable[[int, torch.device], Mapping[str, Contender]]:
+    """Makes the contenders for a value of a setting, the others as in the base case."""
 
-    def measure(value: int, timing: Timing) -> dict[str, list[float]]:
-        torch.compiler.reset()
-        return function(value, device=timing.device, repetitions=timing.repetitions, seconds=timing.seconds)
+    def build(value: int, device: torch.device) -> Mapping[str, Contender]:
+        settings = settings_for({"dataset": "color-mnist", "method": "avae", name: value})
+        torch.manual_seed(0)
+        x = torch.rand(settings.batch_size, *settings.image_shape, device=device)
+        return {
+            OURS: Contender(lambda: ours(settings, x)),
+            STOCK: Contender(lambda: _in_own_store(lambda: stock(settings, TraceMeanField_ELBO(), x))),
+        }
+
+    return build
+
+
+def _in_own_store(build: Callable[[], Step]) -> Step:
+    """A step of Pyro's ``SVI``, whose parameters others of the same names do not meet; this takes microseconds."""
+    store = pyro.get_param_store()
+    with store.scope() as mine:
+        step = build()
+
+    def run() -> object:
+        with store.scope(mine):
+            return step()
+
+    return run
+
+
+def one_after_another(function: Callable[..., dict[str, list[float]]]) -> Measure:
+    """Measures by a function of ``(value, device, repetitions, seconds)``, for what takes processes of its own."""
+
+    def measure(values: Sequence[int], timing: Timing) -> Times:
+        found: Times = {}
+        for value in values:
+            each = function(value, device=timing.device, repetitions=timing.repetitions, seconds=timing.seconds)
+            for contender, times in each.items():
+                found.setdefault(contender, []).append(times)
+        return found
 
     return measure
 
 
 SWEEPS: Mapping[str, Sweep] = {
-    "batch": Sweep("images in a batch", (16, 64, 256, 1024, 4096), of_setting("batch_size")),
-    "latent": Sweep("latent dimensions", (8, 32, 128, 512), of_setting("latent_dim")),
-    "views": Sweep("views", (1, 2, 4, 8), of_setting("num_views")),
-    "seeds": Sweep("seeds", (1, 2, 4, 8, 16), measured_by(several_seeds)),
-    "ranks": Sweep("ranks that share a batch of 1024", (1, 2), measured_by(on_ranks)),
+    "batch": Sweep("images in a batch", (16, 64, 256, 1024, 4096), interleaved_at(of_setting("batch_size"))),
+    "latent": Sweep("latent dimensions", (8, 32, 128, 512), interleaved_at(of_setting("latent_dim"))),
+    "views": Sweep("views", (1, 2, 4, 8), interleaved_at(of_setting("num_views"))),
+    "seeds": Sweep("seeds", (1, 2, 4, 8, 16), interleaved_at(several_seeds)),
+    "ranks": Sweep("ranks that share a batch of 1024", (1, 2), one_after_another(on_ranks)),
 }
 
 
@@ -113,11 +141,9 @@ def sweep(name: str, timing: Timing, *, values: Sequence[int] | None = None) -> 
     """
     chosen = SWEEPS[name]
     values = list(chosen.values if values is None else values)
-    ms: dict[str, list[list[float]]] = {}
-    for value in values:
-        for contender, times in chosen.measure(value, timing).items():
-            ms.setdefault(contender, []).append(times)
-        shown = ", ".join(f"{contender} {median(times[-1]):.2f} ms" for contender, times in ms.items())
+    ms = chosen.measure(values, timing)
+    for n, value in enumerate(values):
+        shown = ", ".join(f"{contender} {median(times[n]):.2f} ms" for contender, times in ms.items())
         print(f"{name} {value}: {shown}", flush=True)
     relative = {
         contender: [median(each) / median(at_values[0]) for each in at_values] for contender, at_values in ms.items()

@@ -14,6 +14,7 @@ import pyro
 import torch
 from torch import Tensor, distributed
 
+from benchmarks.contenders import Contender, Step
 from benchmarks.timing import interleaved
 from pyro_avae.experiments.defaults import settings_for
 from pyro_avae.experiments.triples import make_triple
@@ -21,26 +22,29 @@ from pyro_avae.runs.settings import Settings
 from pyro_avae.training.ranks import OneRank, Ranks, TorchRanks
 from pyro_avae.training.step import SVIStep
 
-__all__ = ["on_ranks", "several_seeds"]
+__all__ = ["ALL_AT_ONCE", "ONE_BY_ONE", "on_ranks", "several_seeds"]
 
 ALL_AT_ONCE, ONE_BY_ONE, SHARED = "all seeds in one step", "one seed after the other", "ours, compiled"
 
 
-def several_seeds(count: int, *, device: torch.device, repetitions: int, seconds: float) -> dict[str, list[float]]:
-    """Milliseconds in which ``count`` seeds do a step each, together and apart."""
+def several_seeds(count: int, device: torch.device) -> dict[str, Contender]:
+    """Steps in which ``count`` seeds do one each, together and apart."""
     settings, x = _case(64, device)
     batches = [x.roll(number, 0) for number in range(count)]
-    with pyro.validation_enabled(False):
-        together = _compiled(settings, list(range(count)), batches, OneRank())
-        apart = [_compiled(settings, [seed], [batch], OneRank()) for seed, batch in enumerate(batches)]
 
-    def each() -> None:
-        for step in apart:
-            step()
+    def apart() -> Step:
+        steps = [_compiled(settings, [seed], [batch], OneRank()) for seed, batch in enumerate(batches)]
 
-    return interleaved(
-        {ALL_AT_ONCE: together, ONE_BY_ONE: each}, repetitions=repetitions, least_seconds=seconds, device=device
-    )
+        def each() -> None:
+            for step in steps:
+                step()
+
+        return each
+
+    return {
+        ALL_AT_ONCE: Contender(lambda: _compiled(settings, list(range(count)), batches, OneRank())),
+        ONE_BY_ONE: Contender(apart),
+    }
 
 
 def on_ranks(count: int, *, device: torch.device, repetitions: int, seconds: float) -> dict[str, list[float]]:

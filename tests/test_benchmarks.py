@@ -20,6 +20,7 @@ from pyro_avae.compilation import BaseNoise
 from pyro_avae.compilation.trace import TracedProgram
 from pyro_avae.experiments.defaults import settings_for
 from pyro_avae.experiments.triples import make_triple
+from pyro_avae.training.step import SVIStep
 
 # No part of the installed package; behind everything else, so that the checkout hides nothing that is installed.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
@@ -241,8 +242,9 @@ def test_the_stock_step_trains(name):
     assert before and not any(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
-def stub_times(value, timing):
-    return {OURS: [1.0 * value] * timing.repetitions, STOCK: [3.0 * value] * timing.repetitions}
+def stub_times(values, timing):
+    each = {OURS: 1.0, STOCK: 3.0}
+    return {name: [[time * value] * timing.repetitions for value in values] for name, time in each.items()}
 
 
 def test_scaling_writes_what_it_was_asked_for(tmp_path, monkeypatch, capsys):
@@ -261,6 +263,32 @@ def test_scaling_writes_what_it_was_asked_for(tmp_path, monkeypatch, capsys):
     }
     assert ElementTree.parse(drawn).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert "views 4: ours, compiled 4.00 ms" in capsys.readouterr().out
+
+
+def test_contenders_at_all_values_take_turns():
+    turns = []
+
+    def build(value, device):
+        def contender(name):
+            return Contender(lambda: lambda: turns.append((name, value)))
+
+        return {name: contender(name) for name in ("one", "other")}
+
+    ms = scaling.interleaved_at(build)([2, 4], scaling.Timing(CPU, 3, 1e-9))
+    assert {name: [len(times) for times in each] for name, each in ms.items()} == {"one": [3, 3], "other": [3, 3]}
+    everybody = [(name, value) for value in (2, 4) for name in ("one", "other")]
+    assert turns[-12:] == [*everybody, *everybody[::-1], *everybody]
+
+
+def test_stock_steps_of_the_same_names_have_parameters_of_their_own():
+    store = pyro.get_param_store()
+    store.clear()
+    made = [scaling.of_setting(name)(value, CPU)[STOCK] for name, value in (("latent_dim", 3), ("latent_dim", 5))]
+    with pyro.validation_enabled(False):
+        for step in [contender.build() for contender in made]:
+            step()
+            step()
+    assert not store.keys()
 
 
 def test_a_setting_is_swept(monkeypatch):
@@ -379,11 +407,22 @@ def test_what_is_said_of_a_case():
     assert "ours, compiled / floor: 3.00" in said
 
 
-def test_seeds_are_timed_together_and_apart(monkeypatch):
+def test_seeds_do_their_steps_together_and_apart(monkeypatch):
     monkeypatch.setattr(TracedProgram, "compile", lambda self: None)
-    found = together.several_seeds(2, device=torch.device("cpu"), repetitions=2, seconds=0.0)
-    assert set(found) == {together.ALL_AT_ONCE, together.ONE_BY_ONE}
-    assert all(len(times) == 2 and min(times) > 0 for times in found.values())
+    made = together.several_seeds(2, CPU)
+    assert list(made) == [together.ALL_AT_ONCE, together.ONE_BY_ONE]
+    calls = []
+    call = SVIStep.__call__
+
+    def counted(step, *batches, **options):
+        calls.append(len(batches))
+        call(step, *batches, **options)
+
+    monkeypatch.setattr(SVIStep, "__call__", counted)
+    with pyro.validation_enabled(False):
+        for contender in made.values():
+            contender.build()()
+    assert calls == [2, 1, 1]
 
 
 @pytest.mark.slow
