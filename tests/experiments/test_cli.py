@@ -387,7 +387,8 @@ def test_a_module_that_does_not_import_says_where(refused, own_module):
 def test_a_loss_that_is_not_finite_is_one_line(cli, tmp_path):
     status, _, err = cli(*RUN, "--out", tmp_path / "run", "--lr", "1e20")
     assert status == 2 and len(err.splitlines()) == 1
-    assert "step 2: the value of site 'z' of the guide is nan (loss nan, " in err and "try a smaller lr" in err
+    # Which of the two depends on the order in which the machine's matrix products add up.
+    assert re.search(r"step 2: the value of site 'z' of the guide is (nan|-?inf) \(loss nan, .*try a smaller lr", err)
 
 
 def test_real_mnist(cli, data_root, tmp_path):
