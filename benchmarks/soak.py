@@ -1,9 +1,9 @@
 """Train and evaluate again and again in one process, and watch its memory.
 
-python -m benchmarks.soak [--minutes 60] [--json FILE] [--plot FILE]
+python -m benchmarks.soak [--minutes 60] [--eager] [--json FILE] [--plot FILE]
 
-A round trains an AVAE on the embedded digits, stops half way, goes on from its checkpoint (every other round compiled),
-and evaluates the run by a probe and an attack; then the run is removed. After each round the process's resident memory
+A round trains an AVAE on the embedded digits, stops half way, goes on from its checkpoint (every other round compiled,
+none with ``--eager``), and evaluates the run by a probe and an attack; then the run is removed. After each round the process's resident memory
 is noted, and what is left of it when the C library has given back what is free: the first goes up and down with what
 that library keeps for later, the second is what the process holds. What the first rounds load (inductor, scikit-learn)
 stays; a leak goes on growing, and the slopes over the second half of the rounds, in MiB per hour, show it.
@@ -58,10 +58,10 @@ def held() -> float:
     return resident()
 
 
-def round_of(number: int, folder: Path) -> None:
+def round_of(number: int, folder: Path, *, compiled: bool) -> None:
     """Train half, resume, evaluate."""
-    run, compiled = folder / f"run-{number}", "--compile" if number % 2 else "--no-compile"
-    words = ["train", *TRAIN, compiled, "--seed", str(number), "--out", str(run), "--checkpoint-every", "50"]
+    run, how = folder / f"run-{number}", "--compile" if compiled else "--no-compile"
+    words = ["train", *TRAIN, how, "--seed", str(number), "--out", str(run), "--checkpoint-every", "50"]
     _call([*words, "--steps", str(STEPS), "--log-every", "50"])
     # As after a kill: the newest checkpoint is gone, training goes on from the one before.
     newest = sorted((run / "checkpoints").glob("step-*.json"))[-1]
@@ -85,6 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--eager", action="store_true", help="compile nothing")
     parser.add_argument("--json", type=new_file, default=None, help="write all samples there")
     parser.add_argument("--plot", type=new_file, default=None, help="draw them there")
     args = parser.parse_args(argv)
@@ -92,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     start = time.monotonic()
     while len(samples) < 4 or time.monotonic() - start < 60 * args.minutes:
         with tempfile.TemporaryDirectory() as folder:
-            round_of(len(samples), Path(folder))
+            round_of(len(samples), Path(folder), compiled=len(samples) % 2 == 1 and not args.eager)
         gc.collect()
         samples.append(Sample(time.monotonic() - start, resident(), held()))
         now = samples[-1]
