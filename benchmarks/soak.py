@@ -3,10 +3,11 @@
 python -m benchmarks.soak [--minutes 60] [--eager] [--json FILE] [--plot FILE]
 
 A round trains an AVAE on the embedded digits, stops half way, goes on from its checkpoint (every other round compiled,
-none with ``--eager``), and evaluates the run by a probe and an attack; then the run is removed. After each round the process's resident memory
-is noted, and what is left of it when the C library has given back what is free: the first goes up and down with what
-that library keeps for later, the second is what the process holds. What the first rounds load (inductor, scikit-learn)
-stays; a leak goes on growing, and the slopes over the second half of the rounds, in MiB per hour, show it.
+none with ``--eager``), and evaluates the run by a probe and an attack; then the run is removed. After each round the
+process's resident memory is noted, and what is left of it when the C library has given back what is free: the first
+goes up and down with what that library keeps for later, the second is what the process holds. What the first rounds
+load (inductor, scikit-learn) stays; a leak goes on growing, and the slopes over the second half of the rounds, in MiB
+per hour, show it.
 """
 
 import argparse
