@@ -84,7 +84,7 @@ def parts_of(step: Step, *, steps: int) -> dict[str, float]:
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(base_noise, "fill_in_blocks", drawn))
-        profiled = stack.enter_context(profile(activities=[ProfilerActivity.CPU]))
+        profiled = stack.enter_context(profile(activities=[ProfilerActivity.CPU], acc_events=True))
         with record_function("all"):
             for _ in range(steps):
                 step()
