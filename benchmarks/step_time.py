@@ -3,12 +3,14 @@
 ::
 
     python -m benchmarks.step_time [--device cpu] [--threads 1] [--json FILE] [--cases mlp-64 conv-64 ...]
+    python -m benchmarks.step_time --only-beside [...]
 
 Prints, for each case and method, the median milliseconds and the peak memory of every contender, and ratios: compiled
 against torch written by hand and compiled, against stock Pyro, against JAX (``pip install jax``; fully connected
 networks) and pythae (the VAE; how to install it: :mod:`benchmarks.pythae_step`), and against the floor. Who cannot do a
-method is left out, and why is said. Then the methods themselves, interleaved, each against the VAE, in time and in
-floating-point operations.
+method is left out, and why is said. Then (``--only-beside``: nothing else) the methods themselves, interleaved, each
+against the VAE: the median ratio of times, that of the fastest times, which others on the machine disturb least, and
+that of floating-point operations.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from torch import Tensor
 
 from benchmarks.contenders import BY_HAND, OURS, STOCK, contenders, ours
 from benchmarks.floor import Floor, floor_of
-from benchmarks.flops import by_hand_call, count
+from benchmarks.flops import by_hand_call, count, traced_call
 from benchmarks.handwritten import OBJECTIVES
 from benchmarks.lineup import line_up
 from benchmarks.machine import described
@@ -116,16 +118,22 @@ def lines(found: Measured) -> Iterable[str]:
     yield f"  {OURS} / floor: {median(found.ms[OURS]) / floor.ms:.2f}"
 
 
+def _beside(ms: Mapping[str, list[float]], method: str) -> str:
+    low, middle, high = ratios(ms, method, "vae")
+    return f"{method}: {middle:.2f} ({low:.2f} .. {high:.2f}), {min(ms[method]) / min(ms['vae']):.2f}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_shared(parser)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--methods", nargs="+", default=list(OBJECTIVES), choices=list(OBJECTIVES))
+    parser.add_argument("--only-beside", action="store_true", help="the methods beside each other, no other contenders")
     args = parser.parse_args(arguments)
     prepare(args)
     all_of_them: dict[str, dict[str, Measured]] = {}
-    for case in args.cases:
+    for case in args.cases if not args.only_beside else ():
         for method in args.methods:
             found = measure(case, method, device=args.device, repetitions=args.repetitions, seconds=args.seconds)
             all_of_them.setdefault(case, {})[method] = found
@@ -133,17 +141,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"\n{case}, {method}: median ms a step ({args.repetitions} repetitions), lowest .. highest, peak memory"
             )
             print("\n".join(lines(found)), flush=True)
-    print("\nmethods interleaved, compiled: time over the VAE's, lowest .. highest, and FLOPs over its FLOPs")
     beside: dict[str, dict[str, list[float]]] = {}
-    for case, methods in all_of_them.items():
-        if "vae" not in methods:
-            continue
-        ms = side_by_side(case, list(methods), device=args.device, repetitions=args.repetitions, seconds=args.seconds)
-        beside[case] = ms
-        for method, found in methods.items():
-            low, middle, high = ratios(ms, method, "vae")
-            flops = found.floor.flops / methods["vae"].floor.flops
-            print(f"{case}: {method} / vae: {middle:.2f} ({low:.2f} .. {high:.2f}), FLOPs {flops:.2f}", flush=True)
+    if "vae" in args.methods and len(args.methods) > 1:
+        print("\nmethods interleaved, compiled, over the VAE's: time (lowest .. highest), fastest time, FLOPs")
+        for case in args.cases:
+            beside[case] = side_by_side(
+                case, args.methods, device=args.device, repetitions=args.repetitions, seconds=args.seconds
+            )
+            flops = {method: count(traced_call(*given(case, method, args.device))) for method in args.methods}
+            for method in args.methods:
+                print(f"{case}: {_beside(beside[case], method)}, {flops[method] / flops['vae']:.2f}", flush=True)
     if args.json is not None:
         cases = {case: {name: asdict(each) for name, each in methods.items()} for case, methods in all_of_them.items()}
         document = {"cases": cases, "methods interleaved": beside, **described(args.device)}
