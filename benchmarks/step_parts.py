@@ -11,8 +11,9 @@ the step without each of its measures, interleaved with the whole one: the ratio
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from statistics import median
 from typing import Any
 from unittest.mock import patch
@@ -104,17 +105,13 @@ def _measure(case: str, method: str, args: argparse.Namespace) -> dict[str, Any]
     torch.compiler.reset()
     made: dict[str, Contender] = {OURS: Contender(lambda: ours(settings, x))}
     for measure in MEASURES:
-        made[measure] = Contender(_without(measure, settings, x))
+        made[measure] = Contender(partial(without, measure, settings, x))
     with pyro.validation_enabled(False):
         lineup = line_up(made, device=args.device)
         ms = interleaved(lineup.steps, repetitions=args.repetitions, least_seconds=args.seconds, device=args.device)
         steps = max(10, round(1e3 * args.seconds / median(ms[OURS])))
         parts = parts_of(lineup.steps[OURS], steps=steps) if args.device.type == "cpu" else {}
     return {"parts": parts, "ms": ms, "peaks": lineup.peaks}
-
-
-def _without(measure: str, settings: Settings, x: Tensor) -> Callable[[], Step]:
-    return lambda: without(measure, settings, x)
 
 
 def _lines(found: Mapping[str, Any]) -> Iterable[str]:
